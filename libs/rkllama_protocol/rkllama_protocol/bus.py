@@ -1,0 +1,215 @@
+"""The bus over nats-py: the only module that imports nats.
+
+Three ways to talk, all of them at most once (core NATS):
+
+    publish / subscribe      callbacks that only take note, called in the order of arrival
+    request / answer         one reader answers at once, from memory
+    request / serve          one task for each request; a failure travels back in the headers
+
+A failure is carried as `Nats-Service-Error` and `Nats-Service-Error-Code` (NATS ADR-32), and raised
+at the asking end as the error it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from rkllama_protocol import codec
+from rkllama_protocol.errors import BY_CODE, RkllamaError, UnreachableError, from_wire
+from rkllama_protocol.messages import Message
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=Message)
+
+ERROR = "Nats-Service-Error"
+ERROR_CODE = "Nats-Service-Error-Code"
+
+RECONNECT_WAIT_S = 0.2
+PENDING_BYTES = 32 * 2**20
+"""What one subscription may hold back before nats-py drops messages and calls it a slow consumer."""
+
+
+class Bus:
+    """One connection. Use it as `async with await connect(...)`."""
+
+    def __init__(self, client: Client, tasks: asyncio.TaskGroup) -> None:
+        self._client = client
+        self._tasks = tasks
+        self._on_reconnect: list[Callable[[], None]] = []
+
+    @classmethod
+    async def connect(cls, url: str, *, name: str, tasks: asyncio.TaskGroup) -> Self:
+        """Connect, waiting for a server that is not there yet; requests are served in `tasks`.
+
+        Keeps on reconnecting for ever once connected: `connected` says how it is.
+        """
+        client = Client()
+        bus = cls(client, tasks)
+        await client.connect(
+            url,
+            name=name,
+            # A board and its broker start in any order, and either may restart.
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_WAIT_S,
+            connect_timeout=2,
+            ping_interval=5,
+            max_outstanding_pings=2,
+            # What was said while nobody listened is stale: it is said again after reconnecting.
+            pending_size=0,
+            error_cb=bus._note_error,
+            disconnected_cb=bus._note_disconnect,
+            reconnected_cb=bus._note_reconnect,
+        )
+        return bus
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can be reached now."""
+        return self._client.is_connected
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message the server takes, in bytes."""
+        return self._client.max_payload
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after every reconnect: whatever was said meanwhile was lost."""
+        self._on_reconnect.append(callback)
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        """Send to whoever listens. While disconnected the message is dropped."""
+        if not self._client.is_connected:
+            return
+        try:
+            await self._client.publish(subject, data)
+        except NatsError as error:
+            log.warning("publish failed", extra={"subject": subject, "reason": str(error)})
+
+    async def say(self, subject: str, message: Message) -> None:
+        """Publish a message."""
+        await self.publish(subject, codec.encode(message))
+
+    async def flush(self) -> None:
+        """Wait until the server has everything sent so far, or has gone away."""
+        try:
+            await self._client.flush(timeout=2)
+        except (NatsError, TimeoutError) as error:
+            log.debug("flush failed", extra={"reason": str(error)})
+
+    async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
+        """Ask, and return the answer's bytes.
+
+        Raises:
+            UnreachableError: Nobody listens, or nobody answered in `timeout_s` seconds.
+            RkllamaError: What the other end failed with.
+        """
+        try:
+            msg = await self._client.request(subject, data, timeout=timeout_s)
+        except NoRespondersError as error:
+            raise UnreachableError(f"nobody answers on {subject}") from error
+        except (NatsTimeoutError, TimeoutError) as error:
+            raise UnreachableError(f"no answer on {subject} in {timeout_s:g} s") from error
+        except NatsError as error:
+            raise UnreachableError(f"the broker is unreachable: {error}") from error
+        if msg.headers and (code := msg.headers.get(ERROR_CODE)):
+            raise from_wire(code, msg.headers.get(ERROR, ""))
+        return msg.data
+
+    async def ask(self, subject: str, message: Message, reply: type[M], *, timeout_s: float) -> M:
+        """Ask with a message, and decode the answer; errors as `request`."""
+        data = await self.request(subject, codec.encode(message), timeout_s=timeout_s)
+        return codec.decode(reply, data)
+
+    async def subscribe(self, subject: str, callback: Callable[[str, bytes], None]) -> None:
+        """Call `callback(subject, data)` for every message; it must not block, and only takes note."""
+
+        async def on_message(msg: Msg) -> None:
+            try:
+                callback(msg.subject, msg.data)
+            except RkllamaError as error:
+                log.warning("message refused", extra={"subject": subject, "reason": str(error)})
+
+        await self._client.subscribe(subject, cb=on_message, pending_bytes_limit=PENDING_BYTES)
+
+    async def answer(self, subject: str, handler: Callable[[bytes], bytes]) -> None:
+        """Answer requests at once, from memory, in the order of arrival."""
+
+        async def on_message(msg: Msg) -> None:
+            try:
+                data = handler(msg.data)
+            except RkllamaError as error:
+                await self._refuse(msg, error)
+            else:
+                await self._respond(msg, data)
+
+        await self._client.subscribe(subject, cb=on_message, pending_bytes_limit=PENDING_BYTES)
+
+    async def serve(self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer requests each in a task of its own; several servers of a subject share them."""
+
+        async def run(msg: Msg) -> None:
+            try:
+                data = await handler(msg.data)
+            except RkllamaError as error:
+                await self._refuse(msg, error)
+            except Exception as error:  # noqa: BLE001 - the border: one bad request must not end the service
+                log.exception("request failed", extra={"subject": subject})
+                await self._refuse(msg, RkllamaError(f"internal error: {type(error).__name__}"))
+            else:
+                await self._respond(msg, data)
+
+        async def on_message(msg: Msg) -> None:
+            self._tasks.create_task(run(msg))
+
+        await self._client.subscribe(subject, queue="q", cb=on_message)
+
+    async def _respond(self, msg: Msg, data: bytes) -> None:
+        if msg.reply:
+            await self.publish(msg.reply, data)
+
+    async def _refuse(self, msg: Msg, error: RkllamaError) -> None:
+        code = error.code if error.code in BY_CODE else RkllamaError.code
+        # A header ends at the line's end.
+        text = " ".join(error.message.split())
+        if msg.reply and self._client.is_connected:
+            await self._client.publish(msg.reply, headers={ERROR: text, ERROR_CODE: code})
+
+    async def _note_error(self, error: Exception) -> None:
+        # nats-py reports every failed attempt to connect here, and what our callbacks raise.
+        if isinstance(error, NatsError | OSError | TimeoutError):
+            log.debug("broker error", extra={"reason": f"{type(error).__name__}: {error}"})
+        else:
+            log.error("callback failed", exc_info=error)
+
+    async def _note_disconnect(self) -> None:
+        log.warning("broker lost")
+
+    async def _note_reconnect(self) -> None:
+        log.info("broker found again")
+        for callback in self._on_reconnect:
+            callback()
+
+
