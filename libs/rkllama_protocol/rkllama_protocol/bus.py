@@ -62,7 +62,7 @@ class Bus:
             # A board and its broker start in any order, and either may restart.
             allow_reconnect=True,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=RECONNECT_WAIT_S,
+            reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # it is only slept
             connect_timeout=2,
             ping_interval=5,
             max_outstanding_pings=2,
@@ -175,7 +175,7 @@ class Bus:
                 data = await handler(msg.data)
             except RkllamaError as error:
                 await self._refuse(msg, error)
-            except Exception as error:  # noqa: BLE001 - the border: one bad request must not end the service
+            except Exception as error:
                 log.exception("request failed", extra={"subject": subject})
                 await self._refuse(msg, RkllamaError(f"internal error: {type(error).__name__}"))
             else:
@@ -211,5 +211,3 @@ class Bus:
         log.info("broker found again")
         for callback in self._on_reconnect:
             callback()
-
-

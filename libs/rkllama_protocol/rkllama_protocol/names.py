@@ -50,11 +50,11 @@ class ModelName:
         if colon and "/" not in tail:
             rest, tag = head, tail
         parts = rest.split("/")
-        if len(parts) > 3:  # noqa: PLR2004 - host, namespace, model
+        if len(parts) > 3:
             raise InvalidNameError(f"not a model name: {text!r}")
         model = parts[-1]
         namespace = parts[-2] if len(parts) > 1 else DEFAULT_NAMESPACE
-        host = parts[0] if len(parts) == 3 else DEFAULT_HOST  # noqa: PLR2004
+        host = parts[0] if len(parts) == 3 else DEFAULT_HOST
         fits = (
             _HOST.fullmatch(host)
             and _NAMESPACE.fullmatch(namespace)

@@ -1,0 +1,1 @@
+"""What every process of rkllama does the same way: settings, logs, probes, signals, its end."""
