@@ -36,6 +36,7 @@ ERROR = "Nats-Service-Error"
 ERROR_CODE = "Nats-Service-Error-Code"
 
 RECONNECT_WAIT_S = 0.2
+"""Between attempts; nats-py declares whole seconds, and only ever sleeps it."""
 PENDING_BYTES = 32 * 2**20
 """What one subscription may hold back before nats-py drops messages and calls it a slow consumer."""
 
@@ -62,7 +63,7 @@ class Bus:
             # A board and its broker start in any order, and either may restart.
             allow_reconnect=True,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # it is only slept
+            reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]
             connect_timeout=2,
             ping_interval=5,
             max_outstanding_pings=2,
