@@ -21,7 +21,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 demo: install
-	$(BIN)/python -m rkllama_cli.demo
+	$(BIN)/python -m rkllama_cli.demo build/demo
 
 serve: install
 	$(BIN)/rkllama serve

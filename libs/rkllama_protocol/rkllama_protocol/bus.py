@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
@@ -146,6 +148,23 @@ class Bus:
 
     async def subscribe(self, subject: str, callback: Callable[[str, bytes], None]) -> None:
         """Call `callback(subject, data)` for every message; it must not block, and only takes note."""
+        await self._subscribe(subject, callback)
+
+    @asynccontextmanager
+    async def subscribed(
+        self, subject: str, callback: Callable[[str, bytes], None]
+    ) -> AsyncIterator[None]:
+        """As `subscribe`, for the time of a context."""
+        subscription = await self._subscribe(subject, callback)
+        try:
+            yield
+        finally:
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
+
+    async def _subscribe(
+        self, subject: str, callback: Callable[[str, bytes], None]
+    ) -> Subscription:
 
         async def on_message(msg: Msg) -> None:
             try:
@@ -153,7 +172,9 @@ class Bus:
             except RkllamaError as error:
                 log.warning("message refused", extra={"subject": subject, "reason": str(error)})
 
-        await self._client.subscribe(subject, cb=on_message, pending_bytes_limit=PENDING_BYTES)
+        return await self._client.subscribe(
+            subject, cb=on_message, pending_bytes_limit=PENDING_BYTES
+        )
 
     async def answer(self, subject: str, handler: Callable[[bytes], bytes]) -> None:
         """Answer requests at once, from memory, in the order of arrival."""

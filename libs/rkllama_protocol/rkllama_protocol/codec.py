@@ -36,7 +36,20 @@ class MalformedMessageError(RkllamaError):
 @contextmanager
 def strict() -> Iterator[None]:
     """Refuse unknown fields inside this context; for tests."""
-    before, _Mode.strict = _Mode.strict, True
+    with _mode(strict=True):
+        yield
+
+
+@contextmanager
+def tolerant() -> Iterator[None]:
+    """Ignore unknown fields inside this context, as outside of tests; for tests of that."""
+    with _mode(strict=False):
+        yield
+
+
+@contextmanager
+def _mode(*, strict: bool) -> Iterator[None]:
+    before, _Mode.strict = _Mode.strict, strict
     try:
         yield
     finally:

@@ -7,10 +7,12 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import NoReturn, TypeVar
 
 import uvloop
+
+T = TypeVar("T")
 
 SETUP_ERROR = 2
 """Exit code for what a person has to mend: a setting, a port, a folder, a library."""
@@ -66,6 +68,19 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         if sentences is None or rest is not None:
             raise
         fail(_first(sentences))
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
+    """The result of `work`, or None if `stop` is set first; then `work` is cancelled."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return await task if task.done() else None
+    finally:
+        for pending in (task, stopped):
+            pending.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
 
 
 def _first(group: BaseExceptionGroup[SetupError]) -> SetupError:

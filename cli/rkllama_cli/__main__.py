@@ -1,0 +1,112 @@
+"""The command line: `rkllama serve` runs the system, everything else talks HTTP to it."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rkllama_service import logs, process
+from rkllama_service.process import SetupError
+from rkllama_service.settings import Shared, read_shared
+
+from rkllama_cli import client
+from rkllama_cli.serve import Plan, serve
+
+app = typer.Typer(
+    help="Ollama for Rockchip NPUs.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+def _shared() -> Shared:
+    try:
+        return read_shared()
+    except SetupError as error:
+        process.fail(error)
+
+
+@app.command("serve")
+def serve_command(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; without it 8080, and 11434 too if it is free.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of models and logs.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many workers to run.")] = 1,
+    runtime: Annotated[str, typer.Option(help="auto, rkllm or cpu.")] = "auto",
+    rkllm_library: Annotated[Path | None, typer.Option(help="Path of librkllmrt.so.")] = None,
+    nats: Annotated[str | None, typer.Option(help="URL of a broker to use.")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Log more.")] = False,  # noqa: FBT002
+) -> None:
+    """Run the whole system on this machine."""
+    shared = _shared()
+    plan = Plan(
+        host=host or shared.host,
+        port=port,
+        data=(data.expanduser().absolute() if data else shared.data_dir),
+        workers=workers,
+        runtime=runtime,
+        rkllm_library=rkllm_library or shared.rkllm_library,
+        nats_url=nats,
+        debug=debug or shared.debug,
+    )
+    logs.configure(debug=plan.debug)
+    code = 0
+
+    async def main(stop: asyncio.Event) -> None:
+        nonlocal code
+        code = await serve(plan, stop)
+
+    process.run(main)
+    raise typer.Exit(code)
+
+
+@app.command()
+def version() -> None:
+    """Print the version of this program."""
+    print(f"rkllama {installed_version('rkllama')}")
+
+
+@app.command("list")
+def list_models() -> None:
+    """List the models of the server."""
+    client.list_models(_shared())
+
+
+@app.command()
+def ps() -> None:
+    """List the models that are loaded."""
+    client.list_loaded(_shared())
+
+
+@app.command()
+def pull(model: str) -> None:
+    """Bring a model in."""
+    client.pull(_shared(), model)
+
+
+@app.command()
+def cp(source: str, destination: str) -> None:
+    """Give a model a second name."""
+    client.copy(_shared(), source, destination)
+
+
+@app.command()
+def rm(models: list[str]) -> None:
+    """Delete models."""
+    for model in models:
+        client.delete(_shared(), model)
+
+
+def main() -> None:
+    """Entry point of the `rkllama` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""`rkllama serve`: the whole system on one machine.
+
+serve -+- nats-server      unless a broker is named
+       +- model-store
+       +- gateway          the ports people use
+       +- worker x N       each with an engine process for every loaded model
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from rkllama_service import http
+from rkllama_service.process import SETUP_ERROR, SetupError
+
+from rkllama_cli.children import Child, Children
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 8080
+OLLAMA_PORT = 11434
+DRAIN_S = 5.0
+STOP_S = 7.0
+"""Above the drain time, below the ten seconds that everything has together."""
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the person at the command line asked for."""
+
+    host: str
+    port: int | None
+    """None: 8080, and 11434 too if it is free."""
+    data: Path
+    workers: int
+    runtime: str
+    rkllm_library: Path | None
+    nats_url: str | None
+    debug: bool
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def prepare(plan: Plan) -> int:
+    """Check what a person may have to mend, before anything is started; the port to use.
+
+    Raises:
+        SetupError: One sentence that says what.
+    """
+    try:
+        plan.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"cannot use the folder {plan.data}: {error.strerror}") from error
+    if not os.access(plan.data, os.W_OK | os.X_OK):
+        raise SetupError(f"cannot write to the folder {plan.data}")
+    if plan.rkllm_library is not None and not plan.rkllm_library.is_file():
+        raise SetupError(f"there is no library at {plan.rkllm_library}")
+    with http.bind(plan.host, DEFAULT_PORT if plan.port is None else plan.port) as sock:
+        return int(sock.getsockname()[1])
+
+
+def _nats_server() -> str:
+    beside = Path(sysconfig.get_path("scripts")) / "nats-server"
+    found = str(beside) if beside.is_file() else shutil.which("nats-server")
+    if found is None:
+        raise SetupError("there is no nats-server here; install it or name a broker with --nats")
+    return found
+
+
+def children(plan: Plan, port: int) -> list[Child]:
+    """The processes of this plan, in the order in which they are started."""
+    base = dict(os.environ)
+    found: list[Child] = []
+    nats_url = plan.nats_url
+    if nats_url is None:
+        nats_port = free_port()
+        nats_url = f"nats://127.0.0.1:{nats_port}"
+        argv = [_nats_server(), "-a", "127.0.0.1", "-p", str(nats_port)]
+        if not plan.debug:
+            argv += ["-l", str(plan.data / "nats.log")]
+        found.append(Child(name="nats", argv=argv, env=base, stop_s=1.0))
+    base |= {
+        "RKLLAMA_NATS_URL": nats_url,
+        "RKLLAMA_DATA": str(plan.data),
+        "RKLLAMA_HOST": plan.host,
+        "RKLLAMA_DEBUG": str(plan.debug),
+    }
+    if plan.rkllm_library is not None:
+        base["RKLLAMA_RKLLM_LIBRARY"] = str(plan.rkllm_library)
+    found.append(Child(name="model-store", argv=_module("rkllama_store"), env=base, stop_s=2.0))
+    gateway = {
+        "RKLLAMA_GATEWAY_PORT": str(port),
+        "RKLLAMA_GATEWAY_OLLAMA_PORT": str(OLLAMA_PORT if plan.port is None else 0),
+        "RKLLAMA_GATEWAY_EXPECTED_WORKERS": str(plan.workers),
+        "RKLLAMA_GATEWAY_DRAIN_TIMEOUT_S": str(DRAIN_S),
+    }
+    found.append(
+        Child(name="gateway", argv=_module("rkllama_gateway"), env=base | gateway, stop_s=STOP_S)
+    )
+    for number in range(1, plan.workers + 1):
+        worker = {
+            "RKLLAMA_WORKER_WORKER_ID": f"worker-{number}",
+            "RKLLAMA_WORKER_RUNTIME": plan.runtime,
+            "RKLLAMA_WORKER_DRAIN_TIMEOUT_S": str(DRAIN_S),
+        }
+        found.append(
+            Child(
+                name=f"worker-{number}",
+                argv=_module("rkllama_worker"),
+                env=base | worker,
+                stop_s=STOP_S,
+            )
+        )
+    return found
+
+
+def _module(name: str) -> list[str]:
+    return [sys.executable, "-m", name]
+
+
+async def serve(plan: Plan, stop: asyncio.Event) -> int:
+    """Run the plan until `stop` is set; the exit code.
+
+    Raises:
+        SetupError: Something a person has to mend.
+    """
+    port = prepare(plan)
+    url = f"http://[{plan.host}]:{port}" if ":" in plan.host else f"http://{plan.host}:{port}"
+    async with asyncio.TaskGroup() as tasks:
+        family = Children(tasks)
+        planned = children(plan, port)
+        for child in planned:
+            family.start(child)
+        waiters = [
+            tasks.create_task(stop.wait()),
+            tasks.create_task(family.refused.wait()),
+        ]
+        announcer = tasks.create_task(_announce(url))
+        await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        announcer.cancel()
+        for waiter in waiters:
+            waiter.cancel()
+        names = [child.name for child in planned]
+        inner = [name for name in names if name == "gateway" or name.startswith("worker-")]
+        await family.stop(*inner)
+        await family.stop("model-store")
+        await family.stop("nats")
+    return SETUP_ERROR if family.refused.is_set() else 0
+
+
+async def _announce(url: str) -> None:
+    """Print the ready line once the gateway says that everything is there."""
+    address = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        while True:
+            try:
+                if (await client.get(address)).status_code == httpx2.codes.OK:
+                    break
+            except httpx2.TransportError:
+                log.debug("gateway not there yet")
+            await asyncio.sleep(POLL_S)
+    print(f"rkllama is ready at {url}", flush=True)

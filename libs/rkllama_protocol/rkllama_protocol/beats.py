@@ -1,0 +1,42 @@
+"""Who is there: the last beat of each process, and when it was heard.
+
+Silence is counted only while this process itself was connected: after a broker's restart everybody
+was silent, and nobody is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Generic, TypeVar
+
+from rkllama_protocol.messages import Beat
+
+BEAT_LOST_S = 3.0
+"""A process unheard for this long is not counted on."""
+
+B = TypeVar("B", bound=Beat)
+
+
+class Observer(Generic[B]):
+    """The living processes of one role."""
+
+    def __init__(self, kind: type[B], *, clock: Callable[[], float] = monotonic) -> None:
+        self.kind = kind
+        self._clock = clock
+        self._last: dict[str, tuple[B, float]] = {}
+
+    def note(self, process_id: str, beat: B) -> None:
+        """A beat was heard."""
+        self._last[process_id] = (beat, self._clock())
+
+    def forgive(self) -> None:
+        """This process was disconnected until now: everybody's silence starts again."""
+        now = self._clock()
+        self._last = {key: (beat, now) for key, (beat, _) in self._last.items()}
+
+    def living(self) -> list[B]:
+        """The last beats of all that were heard within `BEAT_LOST_S`."""
+        now = self._clock()
+        self._last = {k: (b, at) for k, (b, at) in self._last.items() if now - at < BEAT_LOST_S}
+        return [beat for beat, _ in self._last.values()]

@@ -1,0 +1,123 @@
+"""The bus against a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from rkllama_protocol.beats import BEAT_LOST_S, Observer
+from rkllama_protocol.bus import Bus
+from rkllama_protocol.errors import ModelNotFoundError, RkllamaError, UnreachableError
+from rkllama_protocol.messages import WorkerBeat
+
+from tests.broker import Broker
+
+
+@pytest.fixture
+async def bus(nats_url: str) -> AsyncIterator[Bus]:
+    async with (
+        asyncio.TaskGroup() as tasks,
+        await Bus.connect(nats_url, name="test", tasks=tasks) as connected,
+    ):
+        yield connected
+
+
+async def test_an_answer_comes_back(bus: Bus, prefix: str) -> None:
+    await bus.answer(f"{prefix}.echo", lambda data: data + b"!")
+
+    assert await bus.request(f"{prefix}.echo", b"hi", timeout_s=2) == b"hi!"
+
+
+async def test_an_error_comes_back_as_what_it_was(bus: Bus, prefix: str) -> None:
+    async def refuse(_: bytes) -> bytes:
+        raise ModelNotFoundError("no such\nmodel")
+
+    await bus.serve(f"{prefix}.refuse", refuse)
+
+    with pytest.raises(ModelNotFoundError, match="no such model"):
+        await bus.request(f"{prefix}.refuse", b"", timeout_s=2)
+
+
+async def test_a_bug_in_one_request_is_told_and_ends_nothing(bus: Bus, prefix: str) -> None:
+    async def stumble(data: bytes) -> bytes:
+        return str(1 // int(data)).encode()
+
+    await bus.serve(f"{prefix}.divide", stumble)
+
+    with pytest.raises(RkllamaError, match="ZeroDivisionError"):
+        await bus.request(f"{prefix}.divide", b"0", timeout_s=2)
+    assert await bus.request(f"{prefix}.divide", b"1", timeout_s=2) == b"1"
+
+
+async def test_nobody_there_is_said_at_once(bus: Bus, prefix: str) -> None:
+    with pytest.raises(UnreachableError, match="nobody"):
+        await bus.request(f"{prefix}.nobody", b"", timeout_s=20)
+
+
+async def test_requests_of_one_server_run_side_by_side(bus: Bus, prefix: str) -> None:
+    """A slow request must not hold up the next one, or a pull would stop every `show`."""
+    go = asyncio.Event()
+
+    async def wait(data: bytes) -> bytes:
+        if data == b"slow":
+            await go.wait()
+        else:
+            go.set()
+        return data
+
+    await bus.serve(f"{prefix}.wait", wait)
+    slow = asyncio.ensure_future(bus.request(f"{prefix}.wait", b"slow", timeout_s=10))
+    await bus.request(f"{prefix}.wait", b"quick", timeout_s=10)
+
+    assert await slow == b"slow"
+
+
+async def test_messages_arrive_in_order(bus: Bus, prefix: str) -> None:
+    heard: list[bytes] = []
+    done = asyncio.Event()
+
+    def take(_: str, data: bytes) -> None:
+        heard.append(data)
+        if data == b"499":
+            done.set()
+
+    await bus.subscribe(f"{prefix}.count", take)
+    for number in range(500):
+        await bus.publish(f"{prefix}.count", b"%d" % number)
+    await done.wait()
+
+    assert heard == [b"%d" % number for number in range(500)]
+
+
+async def test_a_broker_that_restarts_is_found_again(broker: Broker, prefix: str) -> None:
+    async with (
+        asyncio.TaskGroup() as tasks,
+        await Bus.connect(broker.url, name="test", tasks=tasks) as bus,
+    ):
+        found = asyncio.Event()
+        bus.on_reconnect(found.set)
+        await bus.answer(f"{prefix}.echo", lambda data: data)
+        broker.kill()
+        with pytest.raises(UnreachableError):
+            await bus.request(f"{prefix}.echo", b"lost", timeout_s=0.5)
+        await bus.publish(f"{prefix}.echo", b"dropped")
+        broker.start()
+        await found.wait()
+
+        assert bus.connected
+        assert await bus.request(f"{prefix}.echo", b"hi", timeout_s=5) == b"hi"
+
+
+def test_silence_makes_a_process_lost_but_not_our_own_deafness() -> None:
+    now = 0.0
+    observer = Observer(WorkerBeat, clock=lambda: now)
+    observer.note("w", WorkerBeat(worker_id="w", ready=True))
+    now = BEAT_LOST_S - 0.1
+    assert observer.living()
+    observer.forgive()
+    now += BEAT_LOST_S - 0.1
+    assert observer.living()
+    now += 0.2
+
+    assert observer.living() == []

@@ -1,0 +1,60 @@
+"""`python -m rkllama_gateway`: one gateway, wired."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+import httpx2
+from rkllama_protocol.bus import Bus
+from rkllama_service import http, logs, process
+from rkllama_service.process import SetupError
+from rkllama_service.settings import read
+
+from rkllama_gateway.app import build
+from rkllama_gateway.gateway import Gateway
+from rkllama_gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def _sockets(host: str, settings: Settings) -> list[socket.socket]:
+    sockets = [http.bind(host, settings.port)]
+    if settings.ollama_port:
+        try:
+            sockets.append(http.bind(host, settings.ollama_port))
+        except SetupError as error:
+            log.info("second port not opened", extra={"reason": str(error)})
+    return sockets
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Run one gateway until `stop` is set."""
+    settings, shared = read(Settings)
+    logs.configure(debug=shared.debug)
+    sockets = _sockets(shared.host, settings)
+    async with asyncio.TaskGroup() as tasks:
+        name = "gateway"
+        bus = await process.unless(stop, Bus.connect(shared.nats_url, name=name, tasks=tasks))
+        if bus is None:
+            return
+        gateway = Gateway(settings, bus=bus, tasks=tasks)
+        async with (
+            bus,
+            # Blobs take as long as they take; nothing of the machine's proxies is between us.
+            httpx2.AsyncClient(timeout=None, trust_env=False) as client,
+        ):
+            running = await gateway.start()
+            app = build(gateway, client, listen_host=shared.host)
+            async with http.serving(app, sockets):
+                urls = ", ".join(http.url_of(sock) for sock in sockets)
+                log.info("gateway listens", extra={"urls": urls})
+                await stop.wait()
+                await gateway.drain()
+            for task in running:
+                task.cancel()
+
+
+if __name__ == "__main__":
+    process.run(main)

@@ -1,0 +1,106 @@
+"""One job's answer: the only place where chunks meet a client's connection."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal, Protocol
+
+from rkllama_protocol.codec import Chunk
+from rkllama_protocol.errors import CancelledError, RkllamaError
+from starlette.types import Receive, Scope, Send
+
+from rkllama_gateway.connection import Connection, ErrorWriter, watching
+from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.job import HeldJob
+from rkllama_gateway.jobs import Jobs
+from rkllama_gateway.metrics import Metrics
+
+
+class Answer(ErrorWriter, Protocol):
+    """How a dialect writes chunks down. Times are nanoseconds."""
+
+    def record(self, chunk: Chunk, *, now_ns: int, elapsed_ns: int) -> bytes | None:
+        """What a streaming client gets for the chunk, if anything."""
+
+    def add(self, chunk: Chunk, *, elapsed_ns: int) -> None:
+        """Keep the chunk for `whole`."""
+
+    def whole(self, *, now_ns: int, elapsed_ns: int) -> bytes:
+        """What a client that does not stream gets."""
+
+    def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
+        """What any client gets for a load."""
+
+    def failed(self, error: RkllamaError) -> DialectError:
+        """The failure in the client's words."""
+
+
+class AnswerResponse:
+    """An ASGI response that plays a held job to its client, and lets the job go at its end."""
+
+    def __init__(
+        self, held: HeldJob, answer: Answer, *, jobs: Jobs, metrics: Metrics, stream: bool
+    ) -> None:
+        self._held = held
+        self._answer = answer
+        self._jobs = jobs
+        self._metrics = metrics
+        # A load is answered with one object, also to a client that streams.
+        self._stream = stream and held.job.kind != "load"
+        self._outcome = "ok"
+        self._began_ns = time.monotonic_ns()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; returns when the last byte is sent, or the client is gone."""
+        connection = Connection(send, self._answer, stream=self._stream)
+        try:
+            async with watching(receive, lambda: self._jobs.cancel(self._held)):
+                await self._play(connection)
+        finally:
+            self._metrics.note_end(self._held, self._outcome, self._elapsed_ns() / 1e9)
+            await self._jobs.release(self._held)
+
+    async def _play(self, connection: Connection) -> None:
+        try:
+            async for batch in self._jobs.chunks(self._held):
+                await self._pass_on(batch, connection)
+        except CancelledError:
+            self._outcome = "client_cancel"
+        except DialectError as error:
+            self._outcome = "error"
+            await connection.refuse(error)
+        except RkllamaError as error:
+            self._outcome = "error"
+            await connection.refuse(self._answer.failed(error))
+        else:
+            await self._finish(connection)
+
+    async def _pass_on(self, batch: list[Chunk], connection: Connection) -> None:
+        """Write down all that has arrived; what came before a failure goes out before it."""
+        lines: list[bytes] = []
+        now_ns, elapsed_ns = time.time_ns(), self._elapsed_ns()
+        try:
+            for chunk in batch:
+                self._metrics.note_chunk(self._held, chunk, elapsed_ns / 1e9)
+                if not self._stream:
+                    self._answer.add(chunk, elapsed_ns=elapsed_ns)
+                    continue
+                line = self._answer.record(chunk, now_ns=now_ns, elapsed_ns=elapsed_ns)
+                if line is not None:
+                    lines.append(line)
+        finally:
+            if lines:
+                await connection.lines(b"".join(lines))
+
+    async def _finish(self, connection: Connection) -> None:
+        if connection.started:
+            await connection.end()
+        elif self._held.job.kind == "load":
+            await connection.whole(self._answer.idle("load", now_ns=time.time_ns()))
+        else:
+            await connection.whole(
+                self._answer.whole(now_ns=time.time_ns(), elapsed_ns=self._elapsed_ns())
+            )
+
+    def _elapsed_ns(self) -> int:
+        return time.monotonic_ns() - self._began_ns

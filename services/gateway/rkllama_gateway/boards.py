@@ -1,0 +1,94 @@
+"""The boards, as the gateway sees them: who is there, and what it asks all of them at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from rkllama_protocol import codec
+from rkllama_protocol.beats import Observer
+from rkllama_protocol.bus import Bus
+from rkllama_protocol.errors import UnreachableError
+from rkllama_protocol.messages import Found, Keep, Message, StatusRequest, Unload, WorkerBeat
+from rkllama_protocol.subjects import Subjects, WorkerVerb
+
+STATUS_TIMEOUT_S = 1.0
+UNLOAD_TIMEOUT_S = 10.0
+
+M = TypeVar("M", bound=Message)
+
+
+class Boards:
+    """Every worker that beats."""
+
+    def __init__(self, *, bus: Bus, subjects: Subjects) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self.observer: Observer[WorkerBeat] = Observer(WorkerBeat)
+
+    async def listen(self) -> None:
+        """Hear the workers' beats."""
+        await self._bus.subscribe(self._subjects.beats("worker"), self._on_beat)
+
+    @property
+    def ready(self) -> int:
+        """How many workers say that they are ready."""
+        return sum(1 for beat in self.observer.living() if beat.ready)
+
+    async def status(self) -> list[WorkerBeat]:
+        """How every worker is now, by its own word and not by its last beat."""
+        return await self._ask_all(
+            self.observer.living(),
+            WorkerVerb.STATUS,
+            StatusRequest(),
+            WorkerBeat,
+            STATUS_TIMEOUT_S,
+        )
+
+    async def keep(self, model: str, keep_alive_s: float | None) -> bool:
+        """Give the model a new keep-alive wherever it is resident; whether it is anywhere."""
+        found = await self._ask_all(
+            self._holders(model),
+            WorkerVerb.KEEP,
+            Keep(model=model, keep_alive_s=keep_alive_s),
+            Found,
+            STATUS_TIMEOUT_S,
+        )
+        return any(answer.found for answer in found)
+
+    async def unload(self, model: str) -> None:
+        """Unload the model everywhere; returns when the idle ones are gone."""
+        await self._ask_all(
+            self.observer.living(), WorkerVerb.UNLOAD, Unload(model=model), Found, UNLOAD_TIMEOUT_S
+        )
+
+    def _holders(self, model: str) -> list[WorkerBeat]:
+        return [
+            beat
+            for beat in self.observer.living()
+            if any(held.digest == model and held.state == "ready" for held in beat.models)
+        ]
+
+    async def _ask_all(
+        self,
+        beats: list[WorkerBeat],
+        verb: WorkerVerb,
+        message: Message,
+        reply: type[M],
+        timeout_s: float,
+    ) -> list[M]:
+        async def ask(worker_id: str) -> M | None:
+            try:
+                return await self._bus.ask(
+                    self._subjects.worker(worker_id, verb), message, reply, timeout_s=timeout_s
+                )
+            except UnreachableError:
+                # It went away since its last beat: it holds nothing then.
+                return None
+
+        answers = await asyncio.gather(*(ask(beat.worker_id) for beat in beats))
+        return [answer for answer in answers if answer is not None]
+
+    def _on_beat(self, _: str, data: bytes) -> None:
+        beat = codec.decode(WorkerBeat, data)
+        self.observer.note(beat.worker_id, beat)

@@ -1,0 +1,171 @@
+"""What the store knows, asked over the bus; what a name means is remembered until it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+
+from rkllama_protocol import codec
+from rkllama_protocol.beats import Observer
+from rkllama_protocol.bus import Bus
+from rkllama_protocol.errors import UnreachableError, from_wire
+from rkllama_protocol.messages import (
+    Accepted,
+    CopyRequest,
+    CreateRequest,
+    DeleteRequest,
+    ModelChanged,
+    Progress,
+    PullRequest,
+    ResolvedModel,
+    ResolveRequest,
+    ShowReply,
+    ShowRequest,
+    StoreBeat,
+    StreamCancel,
+    TagsReply,
+    TagsRequest,
+)
+from rkllama_protocol.names import ModelName
+from rkllama_protocol.subjects import StoreVerb, Subjects
+
+TIMEOUT_S = 10.0
+SILENCE_S = 10.0
+"""The store sends a record every second; one that is silent for so long has died."""
+
+
+class Catalog:
+    """The store, as the gateway sees it."""
+
+    def __init__(self, *, bus: Bus, subjects: Subjects) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._known: dict[str, ResolvedModel] = {}
+        self._changes = 0
+        self._stores = Observer(StoreBeat)
+
+    async def listen(self) -> None:
+        """Hear what changes, and how the store is."""
+        await self._bus.subscribe(self._subjects.events, self._on_event)
+        await self._bus.subscribe(self._subjects.beats("store"), self._on_beat)
+        self._bus.on_reconnect(self.forget)
+        self._bus.on_reconnect(self._stores.forgive)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a store is there and says that it is ready."""
+        return any(beat.ready for beat in self._stores.living())
+
+    @property
+    def http_url(self) -> str:
+        """Where blobs are read and written.
+
+        Raises:
+            UnreachableError: No store is there.
+        """
+        for beat in self._stores.living():
+            return beat.http_url
+        raise UnreachableError("the model store is not there")
+
+    def forget(self) -> None:
+        """Ask anew from now on."""
+        self._changes += 1
+        self._known.clear()
+
+    async def resolve(self, name: ModelName) -> ResolvedModel:
+        """What `name` means.
+
+        Raises:
+            ModelNotFoundError: Nothing.
+            UnreachableError: The store did not answer.
+        """
+        if (known := self._known.get(name.key)) is not None:
+            return known
+        changes = self._changes
+        model = await self._bus.ask(
+            self._subjects.store(StoreVerb.RESOLVE),
+            ResolveRequest(model=name.full),
+            ResolvedModel,
+            timeout_s=TIMEOUT_S,
+        )
+        # What changed while the answer was on its way may have made it old.
+        if changes == self._changes:
+            self._known[name.key] = model
+        return model
+
+    async def tags(self) -> tuple[ResolvedModel, ...]:
+        """Every model."""
+        subject = self._subjects.store(StoreVerb.TAGS)
+        return (await self._bus.ask(subject, TagsRequest(), TagsReply, timeout_s=TIMEOUT_S)).models
+
+    async def show(self, name: ModelName, *, verbose: bool) -> ShowReply:
+        """Everything about one model; errors as `resolve`."""
+        request = ShowRequest(model=name.full, verbose=verbose)
+        subject = self._subjects.store(StoreVerb.SHOW)
+        return await self._bus.ask(subject, request, ShowReply, timeout_s=TIMEOUT_S)
+
+    async def copy(self, request: CopyRequest) -> None:
+        """Give a model a second name; errors as `resolve`."""
+        await self._change(StoreVerb.COPY, request)
+
+    async def delete(self, request: DeleteRequest) -> None:
+        """Take a name away; errors as `resolve`."""
+        await self._change(StoreVerb.DELETE, request)
+
+    async def _change(self, verb: StoreVerb, request: CopyRequest | DeleteRequest) -> None:
+        await self._bus.ask(self._subjects.store(verb), request, Accepted, timeout_s=TIMEOUT_S)
+        # The event says so too, a moment later: a client reads its own writes.
+        self.forget()
+
+    def pull(self, model: str) -> AsyncGenerator[Progress, None]:
+        """Bring a model in; records until it is there.
+
+        Raises:
+            RkllamaError: It was refused, or failed.
+        """
+        stream_id = uuid.uuid4().hex
+        return self._stream(StoreVerb.PULL, PullRequest(stream_id=stream_id, model=model))
+
+    def create(self, request: CreateRequest) -> AsyncGenerator[Progress, None]:
+        """Make a model; as `pull`. The request carries a stream id of its own."""
+        return self._stream(StoreVerb.CREATE, request)
+
+    async def _stream(
+        self, verb: StoreVerb, request: PullRequest | CreateRequest
+    ) -> AsyncGenerator[Progress, None]:
+        queue: asyncio.Queue[Progress] = asyncio.Queue()
+        subject = self._subjects.progress(request.stream_id)
+        async with self._bus.subscribed(
+            subject, lambda _, data: queue.put_nowait(codec.decode(Progress, data))
+        ):
+            await self._bus.ask(self._subjects.store(verb), request, Accepted, timeout_s=TIMEOUT_S)
+            ended = False
+            try:
+                while not ended:
+                    record = await self._next(queue)
+                    ended = record.done
+                    if record.error is not None:
+                        ended = True
+                        raise from_wire(record.error.code, record.error.message)
+                    if record.status:
+                        yield record
+            finally:
+                self.forget()
+                if not ended:
+                    cancel = StreamCancel(stream_id=request.stream_id)
+                    await self._bus.say(self._subjects.store(StoreVerb.CANCEL), cancel)
+
+    async def _next(self, queue: asyncio.Queue[Progress]) -> Progress:
+        try:
+            return await asyncio.wait_for(queue.get(), SILENCE_S)
+        except TimeoutError as error:
+            raise UnreachableError("the model store stopped answering") from error
+
+    def _on_event(self, _: str, data: bytes) -> None:
+        codec.decode(ModelChanged, data)
+        self.forget()
+
+    def _on_beat(self, _: str, data: bytes) -> None:
+        beat = codec.decode(StoreBeat, data)
+        self._stores.note(beat.store_id, beat)

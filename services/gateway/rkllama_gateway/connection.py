@@ -1,0 +1,111 @@
+"""One client's connection while it is answered: the status is held until the first byte is known.
+
+Whatever fails before that has a status of its own; what fails later is told in the stream. The
+connection is watched meanwhile, so that a client that goes away, also one that still waits, is
+noticed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from starlette.types import Receive, Send
+
+from rkllama_gateway.dialects.errors import DialectError
+
+NDJSON = "application/x-ndjson"
+JSON = "application/json; charset=utf-8"
+JSON_IN_STREAM = "application/json"
+
+
+class ErrorWriter(Protocol):
+    """How a dialect writes a failure down."""
+
+    def error_body(self, error: DialectError) -> bytes:
+        """As an answer of its own."""
+
+    def error_line(self, error: DialectError) -> bytes:
+        """At the end of a stream."""
+
+
+def refusal_headers(error: DialectError) -> dict[str, str]:
+    """Headers that belong to a failure."""
+    if error.retry_after_s is None:
+        return {}
+    return {"retry-after": str(max(1, round(error.retry_after_s)))}
+
+
+class Connection:
+    """The sending half of a client's connection."""
+
+    def __init__(self, send: Send, errors: ErrorWriter, *, stream: bool) -> None:
+        self._send = send
+        self._errors = errors
+        self._stream = stream
+        self._started = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the status is sent."""
+        return self._started
+
+    async def lines(self, lines: bytes) -> None:
+        """Send pieces of a stream; the first starts it with 200."""
+        if not self._started:
+            await self._start(200, {"content-type": NDJSON})
+        await self._send({"type": "http.response.body", "body": lines, "more_body": True})
+
+    async def end(self) -> None:
+        """End a stream."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def whole(
+        self,
+        body: bytes,
+        *,
+        status: int = 200,
+        content_type: str = JSON,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Send the only piece of an answer that is no stream."""
+        length = {"content-type": content_type, "content-length": str(len(body))}
+        await self._start(status, length | (headers or {}))
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def refuse(self, error: DialectError) -> None:
+        """Say that it failed: with a status if none is sent, else as the stream's last line."""
+        if self._started:
+            line = self._errors.error_line(error)
+            await self._send({"type": "http.response.body", "body": line})
+            return
+        await self.whole(
+            self._errors.error_body(error),
+            status=error.status,
+            content_type=JSON_IN_STREAM if self._stream else JSON,
+            headers=refusal_headers(error),
+        )
+
+    async def _start(self, status: int, headers: dict[str, str]) -> None:
+        self._started = True
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+
+@asynccontextmanager
+async def watching(receive: Receive, on_gone: Callable[[], object]) -> AsyncIterator[None]:
+    """Call `on_gone` if the client goes away inside this context. Its body must have been read."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            continue
+        on_gone()
+
+    async with asyncio.TaskGroup() as tasks:
+        watcher = tasks.create_task(watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()

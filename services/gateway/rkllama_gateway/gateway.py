@@ -1,0 +1,117 @@
+"""What the routes work with: the catalogue, the boards, the jobs, and whether all of it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from datetime import UTC, datetime
+
+from rkllama_protocol.bus import Bus
+from rkllama_protocol.errors import UnreachableError
+from rkllama_protocol.lifecycle import JobState
+from rkllama_protocol.messages import GatewayBeat
+from rkllama_protocol.subjects import Subjects
+
+from rkllama_gateway.boards import Boards
+from rkllama_gateway.catalog import Catalog
+from rkllama_gateway.jobs import Jobs
+from rkllama_gateway.metrics import Metrics
+from rkllama_gateway.settings import Settings
+
+BEAT_S = 1.0
+SEED_BITS = 31
+
+
+class Gateway:
+    """One gateway process; its id is new at every start."""
+
+    def __init__(self, settings: Settings, *, bus: Bus, tasks: asyncio.TaskGroup) -> None:
+        self.settings = settings
+        self.gateway_id = f"gw{secrets.token_hex(6)}"
+        self.metrics = Metrics()
+        self.draining = False
+        self._bus = bus
+        self._subjects = Subjects(settings.subject_prefix)
+        self._tasks = tasks
+        self._was_ready = False
+        self.catalog = Catalog(bus=bus, subjects=self._subjects)
+        self.boards = Boards(bus=bus, subjects=self._subjects)
+        self.jobs = Jobs(
+            gateway_id=self.gateway_id,
+            bus=bus,
+            subjects=self._subjects,
+            boards=self.boards.observer,
+            tasks=tasks,
+            no_worker_s=settings.no_worker_s,
+            max_waiting=settings.max_waiting,
+        )
+        gauge = self.metrics.gauge
+        gauge("rkllama_queue_depth", "Requests that wait.", lambda: self._count(JobState.WAITING))
+        gauge("rkllama_boards_ready", "Workers that are ready.", lambda: self.boards.ready)
+        gauge("rkllama_nats_connected", "Whether the broker is there.", lambda: bus.connected)
+
+    async def start(self) -> list[asyncio.Task[None]]:
+        """Listen to the bus; the tasks that go on until they are cancelled."""
+        await self.catalog.listen()
+        await self.boards.listen()
+        await self.jobs.listen()
+        return [
+            self._tasks.create_task(self.jobs.watch()),
+            self._tasks.create_task(self._publish_beats()),
+        ]
+
+    def not_ready(self) -> str:
+        """Why this gateway should get no requests now, or empty."""
+        if not self._bus.connected:
+            return "the broker is unreachable"
+        if self.draining:
+            return "draining"
+        return "" if self.complete() else "waiting for the model store and the workers"
+
+    def complete(self) -> bool:
+        """Whether store and workers have all been ready at one time since the start."""
+        if not self._was_ready:
+            enough = self.boards.ready >= self.settings.expected_workers
+            self._was_ready = enough and self.catalog.ready
+        return self._was_ready
+
+    def refuse_if_draining(self) -> None:
+        """Raise `UnreachableError` while no new jobs are taken."""
+        if self.draining:
+            raise UnreachableError("the server is shutting down")
+
+    async def drain(self) -> None:
+        """Take nothing new, let open answers go on for the drain time, then end them visibly."""
+        self.draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.jobs.idle.wait(), self.settings.drain_timeout_s)
+        self.jobs.fail_all(UnreachableError("the server was shut down in mid-answer"))
+
+    def new_job_id(self) -> str:
+        """An id no other job has."""
+        return secrets.token_hex(10)
+
+    def new_seed(self) -> int:
+        """A seed for a request that brought none."""
+        return secrets.randbits(SEED_BITS)
+
+    def now(self) -> str:
+        """What a job's template may print as the date, in every attempt."""
+        return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+    def _count(self, state: JobState) -> int:
+        return self.jobs.counts()[state]
+
+    async def _publish_beats(self) -> None:
+        subject = self._subjects.beat("gateway", self.gateway_id)
+        while True:
+            counts = self.jobs.counts()
+            beat = GatewayBeat(
+                gateway_id=self.gateway_id,
+                ready=not self.not_ready(),
+                waiting=counts[JobState.WAITING],
+                running=counts[JobState.GRANTED] + counts[JobState.RUNNING],
+            )
+            await self._bus.say(subject, beat)
+            await asyncio.sleep(BEAT_S)

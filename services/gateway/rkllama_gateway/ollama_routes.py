@@ -1,0 +1,282 @@
+"""Ollama's endpoints: read the body, ask, answer. What anything means is in `dialects.ollama`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol, TypedDict
+
+from fastapi import APIRouter
+from rkllama_protocol.codec import Chunk
+from rkllama_protocol.errors import RkllamaError
+from rkllama_protocol.messages import (
+    CopyRequest,
+    DeleteRequest,
+    Job,
+    ResolvedModel,
+    TagsReply,
+)
+from rkllama_protocol.names import ModelName
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from rkllama_gateway.answering import Answer, AnswerResponse
+from rkllama_gateway.connection import JSON, refusal_headers
+from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.ollama import admin, answers, listings, show
+from rkllama_gateway.dialects.ollama import jobs as job_rules
+from rkllama_gateway.dialects.ollama import requests as bodies
+from rkllama_gateway.dialects.ollama.failures import Endpoint, failure
+from rkllama_gateway.gateway import Gateway
+from rkllama_gateway.progressing import ProgressResponse
+
+GREETING = b"Ollama is running"
+
+
+class Facts(TypedDict):
+    """What a job is frozen with, beside the request."""
+
+    job_id: str
+    now: str
+    seed: int
+
+
+class InferenceRequest(Protocol):
+    """What chat and generate requests have in common."""
+
+    @property
+    def model(self) -> str:
+        """As the client typed it."""
+
+    @property
+    def name(self) -> ModelName:
+        """Parsed."""
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer comes in pieces."""
+
+
+class OllamaAnswer(Answer):
+    """An Ollama answer that knows its endpoint, so that failures get that endpoint's words."""
+
+    def __init__(
+        self,
+        writer: answers.ChatAnswer | answers.GenerateAnswer,
+        endpoint: Endpoint,
+        model: str,
+    ) -> None:
+        self._writer = writer
+        self._endpoint = endpoint
+        self._model = model
+
+    def record(self, chunk: Chunk, *, now_ns: int, elapsed_ns: int) -> bytes | None:
+        """See `Answer`."""
+        return self._writer.record(chunk, now_ns=now_ns, elapsed_ns=elapsed_ns)
+
+    def add(self, chunk: Chunk, *, elapsed_ns: int) -> None:
+        """See `Answer`."""
+        self._writer.add(chunk, elapsed_ns=elapsed_ns)
+
+    def whole(self, *, now_ns: int, elapsed_ns: int) -> bytes:
+        """See `Answer`."""
+        return self._writer.whole(now_ns=now_ns, elapsed_ns=elapsed_ns)
+
+    def idle(self, reason: answers.IdleReason, *, now_ns: int) -> bytes:
+        """See `Answer`."""
+        return self._writer.idle(reason, now_ns=now_ns)
+
+    def failed(self, error: RkllamaError) -> DialectError:
+        """See `Answer`."""
+        return failure(error, self._endpoint, model=self._model)
+
+    def error_body(self, error: DialectError) -> bytes:
+        """See `Answer`."""
+        return answers.error_body(error)
+
+    def error_line(self, error: DialectError) -> bytes:
+        """See `Answer`."""
+        return answers.error_line(error)
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, headers={"content-type": JSON})
+
+
+def refuse(error: DialectError) -> Response:
+    """A refusal as a whole answer."""
+    headers = {"content-type": JSON} | refusal_headers(error)
+    return Response(answers.error_body(error), status_code=error.status, headers=headers)
+
+
+def _utc_offset_s() -> int:
+    offset = datetime.now().astimezone().utcoffset()
+    return 0 if offset is None else round(offset.total_seconds())
+
+
+class OllamaRoutes:
+    """The handlers; each is one endpoint."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def router(self) -> APIRouter:
+        """The endpoints with their methods (contract 1.1)."""
+        router = APIRouter()
+        for path, methods, handler in (
+            ("/", ["GET", "HEAD"], self.greeting),
+            ("/api/version", ["GET", "HEAD"], self.version),
+            ("/api/tags", ["GET", "HEAD"], self.tags),
+            ("/api/ps", ["GET"], self.ps),
+            ("/api/status", ["GET"], self.status),
+            ("/api/show", ["POST"], self.show),
+            ("/api/chat", ["POST"], self.chat),
+            ("/api/generate", ["POST"], self.generate),
+            ("/api/pull", ["POST"], self.pull),
+            ("/api/create", ["POST"], self.create),
+            ("/api/copy", ["POST"], self.copy),
+            ("/api/delete", ["DELETE"], self.delete),
+        ):
+            router.add_api_route(path, handler, methods=methods, include_in_schema=False)
+        return router
+
+    # ------------------------------------------------------------------ what there is
+
+    async def greeting(self) -> Response:
+        """`GET /`: that everything is there."""
+        if not self._gateway.complete():
+            return Response(
+                self._gateway.not_ready(), status_code=503, media_type="text/plain; charset=utf-8"
+            )
+        return Response(GREETING, media_type="text/plain; charset=utf-8")
+
+    async def version(self) -> Response:
+        """`GET /api/version`: the API level."""
+        return _json(listings.version(self._gateway.settings.api_version))
+
+    async def status(self) -> Response:
+        """`GET /api/status`: that there is no cloud."""
+        return _json(listings.status())
+
+    async def tags(self) -> Response:
+        """`GET /api/tags`: the models."""
+        try:
+            models = await self._gateway.catalog.tags()
+        except RkllamaError as error:
+            return refuse(failure(error, Endpoint.TAGS))
+        return _json(listings.tags(TagsReply(models=models)))
+
+    async def ps(self) -> Response:
+        """`GET /api/ps`: the loaded models, by the workers' own word."""
+        beats = await self._gateway.boards.status()
+        held = [model for beat in beats for model in beat.models]
+        return _json(listings.ps(held, now_ns=time.time_ns(), utc_offset_s=_utc_offset_s()))
+
+    async def show(self, request: Request) -> Response:
+        """`POST /api/show`: everything about one model."""
+        asked = admin.parse_show(await request.body())
+        try:
+            reply = await self._gateway.catalog.show(asked.name, verbose=asked.verbose)
+        except RkllamaError as error:
+            return refuse(failure(error, Endpoint.SHOW, model=asked.name.display))
+        agent = request.headers.get("user-agent", "")
+        return _json(show.show(reply, asked, user_agent=agent))
+
+    # ------------------------------------------------------------------ inference
+
+    async def chat(self, request: Request) -> Response | ASGIApp:
+        """`POST /api/chat`."""
+        asked = bodies.parse_chat(await request.body())
+        answer = OllamaAnswer(answers.ChatAnswer(asked.model), Endpoint.CHAT, asked.model)
+        return await self._infer(
+            asked,
+            answer,
+            lambda model, facts: job_rules.chat_job(asked, model, **facts),
+            Endpoint.CHAT,
+        )
+
+    async def generate(self, request: Request) -> Response | ASGIApp:
+        """`POST /api/generate`."""
+        asked = bodies.parse_generate(await request.body())
+        writer = answers.GenerateAnswer(asked.model, raw=asked.raw)
+        answer = OllamaAnswer(writer, Endpoint.GENERATE, asked.model)
+        return await self._infer(
+            asked,
+            answer,
+            lambda model, facts: job_rules.generate_job(asked, model, **facts),
+            Endpoint.GENERATE,
+        )
+
+    async def _infer(
+        self,
+        asked: InferenceRequest,
+        answer: OllamaAnswer,
+        make: Callable[[ResolvedModel, Facts], Job | job_rules.LoadIntent | job_rules.UnloadIntent],
+        endpoint: Endpoint,
+    ) -> Response | ASGIApp:
+        gateway = self._gateway
+        try:
+            gateway.refuse_if_draining()
+            model = await gateway.catalog.resolve(asked.name)
+            intent = make(model, self._facts())
+            if isinstance(intent, job_rules.UnloadIntent):
+                await gateway.boards.unload(intent.model.digest)
+                return _json(answer.idle("unload", now_ns=time.time_ns()))
+            if isinstance(intent, job_rules.LoadIntent):
+                if await gateway.boards.keep(model.digest, intent.keep_alive_s):
+                    return _json(answer.idle("load", now_ns=time.time_ns()))
+                intent = intent.job
+            held = await gateway.jobs.submit(intent)
+        except RkllamaError as error:
+            return refuse(failure(error, endpoint, model=asked.model))
+        return AnswerResponse(
+            held, answer, jobs=gateway.jobs, metrics=gateway.metrics, stream=asked.stream
+        )
+
+    def _facts(self) -> Facts:
+        gateway = self._gateway
+        return {"job_id": gateway.new_job_id(), "now": gateway.now(), "seed": gateway.new_seed()}
+
+    # ------------------------------------------------------------------ the store
+
+    async def copy(self, request: Request) -> Response:
+        """`POST /api/copy`."""
+        asked = admin.parse_copy(await request.body())
+        message = CopyRequest(source=asked.source.full, destination=asked.destination.full)
+        try:
+            await self._gateway.catalog.copy(message)
+        except RkllamaError as error:
+            return refuse(failure(error, Endpoint.COPY, model=asked.source_text))
+        return Response(status_code=200)
+
+    async def delete(self, request: Request) -> Response:
+        """`DELETE /api/delete`."""
+        asked = admin.parse_delete(await request.body())
+        try:
+            await self._gateway.catalog.delete(DeleteRequest(model=asked.name.full))
+        except RkllamaError as error:
+            return refuse(failure(error, Endpoint.DELETE, model=asked.model))
+        return Response(status_code=200)
+
+    async def pull(self, request: Request) -> Response | ASGIApp:
+        """`POST /api/pull`."""
+        asked = admin.parse_pull(await request.body())
+        return ProgressResponse(
+            self._gateway.catalog.pull(asked.name.full),
+            Endpoint.PULL,
+            model=asked.name.display,
+            stream=asked.stream,
+        )
+
+    async def create(self, request: Request) -> Response | ASGIApp:
+        """`POST /api/create`."""
+        asked = admin.parse_create(await request.body())
+        return ProgressResponse(
+            self._gateway.catalog.create(asked.to_message(uuid.uuid4().hex)),
+            Endpoint.CREATE,
+            model=asked.name.display,
+            stream=asked.stream,
+        )

@@ -1,0 +1,29 @@
+"""What the gateway can be told from outside. Read once, in `__main__`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One gateway. Each field is the variable `RKLLAMA_GATEWAY_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="RKLLAMA_GATEWAY_", frozen=True)
+
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Port of the API, probes and metrics; 0 takes a free one. The address is `RKLLAMA_HOST`."""
+    ollama_port: int = Field(default=0, ge=0, le=65535)
+    """A second port for the same API, opened if it is free; 0 for none."""
+    expected_workers: int = Field(default=1, ge=0)
+    """`GET /` answers once so many workers, and the store, have been ready at the same time."""
+    no_worker_s: float = Field(default=30.0, gt=0)
+    """How long a request waits when no worker there is could run its model."""
+    max_waiting: int = Field(default=512, ge=1)
+    """Bound of waiting requests for each model; more are refused with 503."""
+    drain_timeout_s: float = Field(default=30.0, ge=0)
+    """How long a gateway that is told to stop lets open answers go on."""
+    api_version: str = Field(default="0.12.6", pattern=r"^\d+\.\d+\.\d+$")
+    """The Ollama API level that `/api/version` reports; some clients refuse older ones."""
+    subject_prefix: str = "rkllama"
+    """First part of every subject on the bus."""

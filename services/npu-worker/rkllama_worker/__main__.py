@@ -1,0 +1,51 @@
+"""`python -m rkllama_worker`: one worker, wired."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rkllama_protocol.bus import Bus
+from rkllama_protocol.subjects import Subjects
+from rkllama_service import http, logs, process
+from rkllama_service.settings import read
+from starlette.applications import Starlette
+
+from rkllama_worker.metrics import Metrics
+from rkllama_worker.runtimes import offered
+from rkllama_worker.settings import Settings
+from rkllama_worker.worker import Worker
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Run one worker until `stop` is set."""
+    settings, shared = read(Settings)
+    logs.configure(debug=shared.debug)
+    runtimes = offered(settings.runtime)
+    metrics = Metrics(settings.worker_id)
+    sock = http.bind(settings.http_host, settings.http_port)
+    async with asyncio.TaskGroup() as tasks:
+        name = f"worker {settings.worker_id}"
+        bus = await process.unless(stop, Bus.connect(shared.nats_url, name=name, tasks=tasks))
+        if bus is None:
+            return
+        worker = Worker(
+            worker_id=settings.worker_id,
+            bus=bus,
+            subjects=Subjects(settings.subject_prefix),
+            tasks=tasks,
+            runtimes=runtimes,
+            models_dir=shared.data_dir / "models",
+            memory_limit_bytes=settings.memory_limit_bytes,
+            keep_alive_s=settings.keep_alive_s,
+            load_timeout_s=settings.load_timeout_s,
+            drain_timeout_s=settings.drain_timeout_s,
+            http_url=http.url_of(sock),
+            metrics=metrics,
+        )
+        app = Starlette(routes=http.probes(metrics.registry, worker.not_ready))
+        async with bus, http.serving(app, [sock]):
+            await worker.run(stop)
+
+
+if __name__ == "__main__":
+    process.run(main)

@@ -1,0 +1,187 @@
+"""One engine process, seen from the worker: started, loaded, run, aborted, and surely ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Self
+
+from rkllama_protocol.errors import RuntimeFailedError, from_wire
+from rkllama_protocol.messages import Fault
+
+from rkllama_worker.engine.wire import (
+    HEAD_BYTES,
+    BrokenStreamError,
+    EngineReady,
+    Frame,
+    Kind,
+    LoadSpec,
+    RunEnded,
+    pack,
+    unpack_head,
+)
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS = 20
+"""Lines of an engine's output kept to explain its death."""
+
+
+class EngineProcess:
+    """An engine with one model loaded. Made by `start`; ended by `close`, which never fails.
+
+    One run at a time. The process dies with its worker: the kernel tells it (parent-death signal),
+    and the end of the socket does.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._run = 0
+        self._words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._listener = tasks.create_task(self._listen())
+        self.ready: EngineReady
+
+    @classmethod
+    async def start(cls, spec: LoadSpec, *, tasks: asyncio.TaskGroup, timeout_s: float) -> Self:
+        """Start a process and load the model.
+
+        Raises:
+            RkllamaError: What the engine failed with, or how it ended, or that it took too long.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "rkllama_worker.engine",
+                "--fd",
+                str(theirs.fileno()),
+                "--parent",
+                str(os.getpid()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                # A Ctrl-C in the terminal is for the worker, which then ends its engines.
+                start_new_session=True,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        engine = cls(process, reader, writer, tasks)
+        try:
+            async with asyncio.timeout(timeout_s):
+                engine.ready = await engine._load(spec)
+        except TimeoutError as error:
+            await engine.close()
+            raise RuntimeFailedError(f"the model was not loaded within {timeout_s:g} s") from error
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.returncode is None
+
+    async def run(self, job: bytes, on_chunk: Callable[[bytes], None]) -> RunEnded:
+        """Run an encoded `Job`; `on_chunk` gets each encoded chunk, in order. Returns when joined.
+
+        Raises:
+            RuntimeFailedError: The process died, or spoke nonsense.
+        """
+        self._run += 1
+        await self._send(Kind.RUN, self._run, job)
+        while True:
+            frame = await self._receive()
+            if frame.run != self._run:
+                continue
+            if frame.kind is Kind.CHUNK:
+                on_chunk(frame.payload)
+            elif frame.kind is Kind.ENDED:
+                return RunEnded.model_validate_json(frame.payload)
+
+    def abort(self) -> None:
+        """Ask the run under way to end; harmless if there is none."""
+        if not self._writer.is_closing():
+            self._writer.write(pack(Kind.ABORT, self._run))
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)
+
+    async def close(self) -> None:
+        """End the process and wait until it has ended, so that its memory is free."""
+        self._writer.close()
+        self.kill()
+        await self._process.wait()
+        await self._listener
+
+    async def _load(self, spec: LoadSpec) -> EngineReady:
+        await self._send(Kind.LOAD, 0, spec.model_dump_json().encode())
+        frame = await self._receive()
+        if frame.kind is Kind.READY:
+            return EngineReady.model_validate_json(frame.payload)
+        if frame.kind is Kind.FAILED:
+            fault = Fault.model_validate_json(frame.payload)
+            raise from_wire(fault.code, fault.message)
+        raise RuntimeFailedError(f"the engine answered {frame.kind.name} to a load")
+
+    async def _send(self, kind: Kind, run: int, payload: bytes) -> None:
+        try:
+            self._writer.write(pack(kind, run, payload))
+            await self._writer.drain()
+        except OSError as error:
+            raise await self._death() from error
+
+    async def _receive(self) -> Frame:
+        try:
+            length, kind, run = unpack_head(await self._reader.readexactly(HEAD_BYTES))
+            return Frame(kind, run, await self._reader.readexactly(length))
+        except (OSError, EOFError, BrokenStreamError) as error:
+            raise await self._death() from error
+
+    async def _death(self) -> RuntimeFailedError:
+        """How the process ended; it is ended first if it still lives, since nothing can be asked of it."""
+        self.kill()
+        code = await self._process.wait()
+        await self._listener
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        log.error("engine died", extra={"pid": self.pid, "how": how, "output": list(self._words)})
+        return RuntimeFailedError(f"the engine process ended unexpectedly ({how})")
+
+    async def _listen(self) -> None:
+        """Keep the engine's output: vendor libraries print what they do not return."""
+        output = self._process.stdout
+        assert output is not None  # noqa: S101 - it was asked for as a pipe
+        while True:
+            try:
+                line = await output.readline()
+            except ValueError:
+                # A line longer than the stream's limit: dropped by readline itself.
+                continue
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            self._words.append(text)
+            log.debug("engine output", extra={"pid": self.pid, "line": text})

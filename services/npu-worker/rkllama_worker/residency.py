@@ -1,0 +1,249 @@
+"""Which models this board holds: loaded on demand, kept alive for a while, evicted to make room.
+
+    absent --load--> loading --> ready --unload--> unloading --> absent
+
+An entry exists from the first moment of a load to the end of the process, so that what `ps` shows,
+and what the next job costs, is true at any time. Runs are serial on a board, so only one load can
+be under way; unloads come from anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Literal
+
+from rkllama_policy.cost import WEIGHTS_ENDINGS, memory_bytes, weights_bytes
+from rkllama_policy.eviction import to_evict
+from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError
+from rkllama_protocol.messages import Job, ResidentModel, ResolvedModel
+from rkllama_protocol.names import Digest
+
+from rkllama_worker.engine.wire import LoadSpec
+from rkllama_worker.engine_process import EngineProcess
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Resident:
+    """One model on this board."""
+
+    model: ResolvedModel
+    state: Literal["loading", "ready", "unloading"] = "loading"
+    engine: EngineProcess | None = None
+    size: int
+    size_vram: int = 0
+    context_length: int = 0
+    num_ctx: int | None = None
+    """What the job that loaded it asked for; the model may have been able to give less."""
+    keep_alive_s: float
+    expires_at: float = math.inf
+    """Monotonic; set when the last run ends."""
+    runs: int = 0
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def touch(self) -> None:
+        """Restart the keep-alive."""
+        kept = math.inf if self.keep_alive_s < 0 else self.keep_alive_s
+        self.expires_at = monotonic() + kept
+
+    def as_message(self) -> ResidentModel:
+        """What beats and `ps` say of it."""
+        never = math.isinf(self.expires_at) and self.keep_alive_s < 0
+        left = self.keep_alive_s if self.runs else max(0.0, self.expires_at - monotonic())
+        return ResidentModel(
+            digest=self.model.digest,
+            name=self.model.name,
+            full_name=self.model.full_name,
+            details=self.model.details,
+            size=self.size,
+            size_vram=self.size_vram,
+            context_length=self.context_length,
+            state=self.state,
+            expires_in_s=None if never or math.isinf(left) else left,
+            runs=self.runs,
+        )
+
+
+class Residency:
+    """The models of one board. All methods run on the worker's event loop."""
+
+    def __init__(
+        self,
+        *,
+        blobs: Path,
+        limit_bytes: int,
+        keep_alive_s: float,
+        load_timeout_s: float,
+        tasks: asyncio.TaskGroup,
+        changed: Callable[[], None],
+    ) -> None:
+        self._blobs = blobs
+        self._limit_bytes = limit_bytes
+        self._keep_alive_s = keep_alive_s
+        self._load_timeout_s = load_timeout_s
+        self._tasks = tasks
+        self._changed = changed
+        self._models: dict[str, Resident] = {}
+
+    def __iter__(self) -> Iterator[Resident]:
+        return iter(tuple(self._models.values()))
+
+    def get(self, digest: str) -> Resident | None:
+        """The model with this manifest digest, if it is here in any state."""
+        return self._models.get(digest)
+
+    async def acquire(self, job: Job) -> Resident:
+        """The job's model, ready, with a run counted on it; loaded first if it must be.
+
+        Raises:
+            RkllamaError: It cannot be loaded; the sentence says why.
+        """
+        entry = self._models.get(job.model.digest)
+        if entry is not None and self._must_reload(entry, job):
+            await self.unload(entry)
+            entry = None
+        if entry is None:
+            entry = await self._load(job)
+        if job.keep_alive_s is not None:
+            entry.keep_alive_s = job.keep_alive_s
+        entry.runs += 1
+        self._changed()
+        return entry
+
+    async def release(self, entry: Resident) -> None:
+        """End a run: the keep-alive starts again; a model that is not to be kept goes at once."""
+        entry.runs -= 1
+        entry.touch()
+        dead = entry.engine is None or not entry.engine.alive
+        if dead or entry.keep_alive_s == 0:
+            await self.unload(entry)
+        self._changed()
+
+    def keep(self, digest: str, keep_alive_s: float | None) -> bool:
+        """Give a resident model a new keep-alive; whether it is resident."""
+        entry = self._models.get(digest)
+        if entry is None or entry.state == "unloading":
+            return False
+        entry.keep_alive_s = self._keep_alive_s if keep_alive_s is None else keep_alive_s
+        entry.touch()
+        self._changed()
+        return True
+
+    async def unload(self, entry: Resident) -> None:
+        """End the model's process; returns when its memory is free. A busy one goes when it is idle."""
+        if entry.runs or entry.state == "loading":
+            entry.keep_alive_s = 0
+            return
+        if entry.state == "unloading":
+            await entry.gone.wait()
+            return
+        entry.state = "unloading"
+        self._changed()
+        if entry.engine is not None:
+            await entry.engine.close()
+        if self._models.get(entry.model.digest) is entry:
+            del self._models[entry.model.digest]
+        entry.gone.set()
+        log.info("model unloaded", extra={"model": entry.model.name})
+        self._changed()
+
+    async def expire(self) -> None:
+        """Unload every idle model whose keep-alive has ended."""
+        for entry in self:
+            idle = entry.state == "ready" and not entry.runs
+            if idle and entry.expires_at <= monotonic():
+                await self.unload(entry)
+
+    def next_expiry_s(self) -> float:
+        """Seconds until the next idle model's keep-alive ends; infinite if none does."""
+        ends = [e.expires_at for e in self._models.values() if e.state == "ready" and not e.runs]
+        return max(0.0, min(ends, default=math.inf) - monotonic())
+
+    async def close(self) -> None:
+        """End every engine, busy or not."""
+        for entry in self:
+            if entry.engine is not None:
+                await entry.engine.close()
+        self._models.clear()
+
+    def _must_reload(self, entry: Resident, job: Job) -> bool:
+        if entry.state == "unloading" or entry.engine is None or not entry.engine.alive:
+            return True
+        return job.num_ctx not in (None, entry.num_ctx, entry.context_length)
+
+    async def _load(self, job: Job) -> Resident:
+        model = job.model
+        need = memory_bytes(weights_bytes(model))
+        await self._make_room(need)
+        entry = Resident(
+            model=model,
+            size=need,
+            num_ctx=job.num_ctx,
+            keep_alive_s=self._keep_alive_s,
+        )
+        self._models[model.digest] = entry
+        self._changed()
+        log.info("model loading", extra={"model": model.name})
+        try:
+            entry.engine = await EngineProcess.start(
+                self._spec(job), tasks=self._tasks, timeout_s=self._load_timeout_s
+            )
+        except BaseException:
+            del self._models[model.digest]
+            entry.gone.set()
+            self._changed()
+            raise
+        ready = entry.engine.ready
+        entry.state = "ready"
+        entry.size, entry.size_vram = ready.memory_bytes, ready.accelerator_bytes
+        entry.context_length = ready.context_length
+        log.info("model loaded", extra={"model": model.name, "load_s": ready.load_ns / 1e9})
+        return entry
+
+    async def _make_room(self, need_bytes: int) -> None:
+        while True:
+            held = [entry.as_message() for entry in self]
+            evicted = to_evict(held, need_bytes=need_bytes, limit_bytes=self._limit_bytes)
+            if evicted is None:
+                raise RuntimeFailedError(
+                    f"the model needs about {need_bytes >> 20} MiB, "
+                    f"more than this board has free of its {self._limit_bytes >> 20} MiB"
+                )
+            if not evicted:
+                return
+            for digest in evicted:
+                await self.unload(self._models[digest])
+
+    def _spec(self, job: Job) -> LoadSpec:
+        model = job.model
+        ending = WEIGHTS_ENDINGS.get(model.details.format)
+        if ending is None:
+            raise InvalidModelError(f"models of format {model.details.format!r} cannot be run")
+        files: dict[str, str] = {}
+        weights = ""
+        for layer in model.layers:
+            path = self._blobs / Digest.parse(layer.digest).file_name
+            if not layer.name:
+                continue
+            if not path.is_file() or path.stat().st_size != layer.size:
+                raise InvalidModelError(f"{layer.name} of {model.name} is missing or damaged here")
+            files[layer.name] = str(path)
+            if layer.name.endswith(ending):
+                weights = str(path)
+        if not weights:
+            raise InvalidModelError(f"{model.name} has no {ending} file")
+        return LoadSpec(
+            name=model.name,
+            model_format=model.details.format,
+            weights=weights,
+            files=files,
+            template=model.template,
+            num_ctx=job.num_ctx,
+        )

@@ -1,0 +1,47 @@
+"""What the worker can be told from outside. Read once, in `__main__`."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rkllama_worker.runtimes import RuntimeChoice
+
+MEMORY_SHARE = 0.8
+
+
+def _worker_id() -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64] or "worker"
+
+
+def _memory_limit_bytes() -> int:
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
+
+
+class Settings(BaseSettings):
+    """One worker. Each field is the variable `RKLLAMA_WORKER_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="RKLLAMA_WORKER_", frozen=True)
+
+    worker_id: str = Field(default_factory=_worker_id, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """Name of the board on the bus; the host name if none is given."""
+    runtime: RuntimeChoice = RuntimeChoice.AUTO
+    """`auto` offers every runtime that can be loaded, `cpu` and `rkllm` only that one."""
+    http_host: str = "127.0.0.1"
+    """Address of the port for probes and metrics."""
+    http_port: int = Field(default=0, ge=0, le=65535)
+    """Port for probes and metrics; 0 takes a free one."""
+    memory_limit_bytes: int = Field(default_factory=_memory_limit_bytes, gt=0)
+    """What models may use; four fifths of the machine's memory if nothing is said."""
+    keep_alive_s: float = 300.0
+    """How long an idle model stays when the request does not say; negative is for ever."""
+    load_timeout_s: float = Field(default=300.0, gt=0)
+    """How long a load may take."""
+    drain_timeout_s: float = Field(default=30.0, ge=0)
+    """How long a worker that is told to stop lets its run go on."""
+    subject_prefix: str = "rkllama"
+    """First part of every subject on the bus."""
