@@ -1,8 +1,7 @@
-"""Fixtures shared by every test folder: a real broker."""
+"""Fixtures shared by every test folder: a real broker, and a store with the real small model."""
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from rkllama_protocol import codec
 
 from tests.broker import Broker
+from tests.stack import Stack, prepared
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,15 @@ def strict_decoders() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def python() -> str:
-    """The interpreter of this environment."""
-    return sys.executable
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models folder of a store that has installed the bundled model."""
+    folder = tmp_path_factory.mktemp("models")
+    with Stack(folder, workers=0):
+        pass
+    return folder / "models"
+
+
+@pytest.fixture
+def bundled_data(models: Path, tmp_path: Path) -> Path:
+    """A data folder with the bundled model, for one test."""
+    return prepared(models, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from rkllama_protocol.codec import Chunk
@@ -16,7 +17,7 @@ from rkllama_gateway.jobs import Jobs
 from rkllama_gateway.metrics import Metrics
 
 
-class Answer(ErrorWriter, Protocol):
+class Answer(Protocol):
     """How a dialect writes chunks down. Times are nanoseconds."""
 
     def record(self, chunk: Chunk, *, now_ns: int, elapsed_ns: int) -> bytes | None:
@@ -31,18 +32,26 @@ class Answer(ErrorWriter, Protocol):
     def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
         """What any client gets for a load."""
 
-    def failed(self, error: RkllamaError) -> DialectError:
-        """The failure in the client's words."""
-
 
 class AnswerResponse:
     """An ASGI response that plays a held job to its client, and lets the job go at its end."""
 
     def __init__(
-        self, held: HeldJob, answer: Answer, *, jobs: Jobs, metrics: Metrics, stream: bool
+        self,
+        held: HeldJob,
+        answer: Answer,
+        *,
+        errors: ErrorWriter,
+        explain: Callable[[RkllamaError], DialectError],
+        jobs: Jobs,
+        metrics: Metrics,
+        stream: bool,
     ) -> None:
+        """`explain` puts a failure into the dialect's words, `errors` writes those down."""
         self._held = held
         self._answer = answer
+        self._errors = errors
+        self._explain = explain
         self._jobs = jobs
         self._metrics = metrics
         # A load is answered with one object, also to a client that streams.
@@ -52,7 +61,7 @@ class AnswerResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; returns when the last byte is sent, or the client is gone."""
-        connection = Connection(send, self._answer, stream=self._stream)
+        connection = Connection(send, self._errors, stream=self._stream)
         try:
             async with watching(receive, lambda: self._jobs.cancel(self._held)):
                 await self._play(connection)
@@ -71,7 +80,7 @@ class AnswerResponse:
             await connection.refuse(error)
         except RkllamaError as error:
             self._outcome = "error"
-            await connection.refuse(self._answer.failed(error))
+            await connection.refuse(self._explain(error))
         else:
             await self._finish(connection)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
 import httpx2
 from fastapi import FastAPI
@@ -59,34 +60,22 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer, headers = self._judge(scope)
-        if answer is not None:
-            answer.headers.update(headers)
-            await answer(scope, receive, send)
-            return
-        if headers:
-            send = _adding(send, headers)
-        await self._app(scope, receive, send)
-
-    def _judge(self, scope: Scope) -> tuple[Response | None, dict[str, str]]:
         request = Request(scope)
-        verdict = hosts.judge_origin(
-            request.method,
-            origin=request.headers.get("origin", ""),
-            host=request.headers.get("host", ""),
-            extra=(),
-        )
-        headers = dict(verdict.headers)
-        if verdict.refused:
-            return Response(status_code=403), {}
-        if verdict.preflight:
-            return Response(status_code=204), headers
         host = request.headers.get("host", "")
-        if self._check_host and not hosts.host_allowed(
+        origin = request.headers.get("origin", "")
+        verdict = hosts.judge_origin(request.method, origin=origin, host=host)
+        answer: ASGIApp = self._app
+        if verdict.status:
+            answer = Response(status_code=verdict.status)
+        elif self._check_host and not hosts.host_allowed(
             host, hostname=self._hostname, own_addresses=frozenset()
         ):
-            return Response(status_code=403), headers
-        return _no_route(request), headers
+            answer = Response(status_code=403)
+        elif (no_route := _no_route(request)) is not None:
+            answer = no_route
+        if verdict.headers:
+            send = _adding(send, verdict.headers)
+        await answer(scope, receive, send)
 
 
 def _no_route(request: Request) -> Response | None:
@@ -104,8 +93,8 @@ def _no_route(request: Request) -> Response | None:
     return None
 
 
-def _adding(send: Send, headers: dict[str, str]) -> Send:
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+def _adding(send: Send, headers: Sequence[tuple[str, str]]) -> Send:
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers]
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

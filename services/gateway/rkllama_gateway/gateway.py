@@ -48,6 +48,7 @@ class Gateway:
         )
         gauge = self.metrics.gauge
         gauge("rkllama_queue_depth", "Requests that wait.", lambda: self._count(JobState.WAITING))
+        gauge("rkllama_requests_running", "Requests that a board has.", self._running)
         gauge("rkllama_boards_ready", "Workers that are ready.", lambda: self.boards.ready)
         gauge("rkllama_nats_connected", "Whether the broker is there.", lambda: bus.connected)
 
@@ -103,15 +104,18 @@ class Gateway:
     def _count(self, state: JobState) -> int:
         return self.jobs.counts()[state]
 
+    def _running(self) -> int:
+        counts = self.jobs.counts()
+        return counts[JobState.GRANTED] + counts[JobState.RUNNING]
+
     async def _publish_beats(self) -> None:
         subject = self._subjects.beat("gateway", self.gateway_id)
         while True:
-            counts = self.jobs.counts()
             beat = GatewayBeat(
                 gateway_id=self.gateway_id,
                 ready=not self.not_ready(),
-                waiting=counts[JobState.WAITING],
-                running=counts[JobState.GRANTED] + counts[JobState.RUNNING],
+                waiting=self._count(JobState.WAITING),
+                running=self._running(),
             )
             await self._bus.say(subject, beat)
             await asyncio.sleep(BEAT_S)

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Protocol, TypedDict
 
 from fastapi import APIRouter
-from rkllama_protocol.codec import Chunk
 from rkllama_protocol.errors import RkllamaError
 from rkllama_protocol.messages import (
     CopyRequest,
@@ -23,13 +22,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from rkllama_gateway.answering import Answer, AnswerResponse
+from rkllama_gateway.answering import AnswerResponse
 from rkllama_gateway.connection import JSON, refusal_headers
 from rkllama_gateway.dialects.errors import DialectError
-from rkllama_gateway.dialects.ollama import admin, answers, listings, show
+from rkllama_gateway.dialects.ollama import admin, answers, failures, listings, show
 from rkllama_gateway.dialects.ollama import jobs as job_rules
 from rkllama_gateway.dialects.ollama import requests as bodies
-from rkllama_gateway.dialects.ollama.failures import Endpoint, failure
+from rkllama_gateway.dialects.ollama.failures import Endpoint, error_body, failure
 from rkllama_gateway.gateway import Gateway
 from rkllama_gateway.progressing import ProgressResponse
 
@@ -60,48 +59,6 @@ class InferenceRequest(Protocol):
         """Whether the answer comes in pieces."""
 
 
-class OllamaAnswer(Answer):
-    """An Ollama answer that knows its endpoint, so that failures get that endpoint's words."""
-
-    def __init__(
-        self,
-        writer: answers.ChatAnswer | answers.GenerateAnswer,
-        endpoint: Endpoint,
-        model: str,
-    ) -> None:
-        self._writer = writer
-        self._endpoint = endpoint
-        self._model = model
-
-    def record(self, chunk: Chunk, *, now_ns: int, elapsed_ns: int) -> bytes | None:
-        """See `Answer`."""
-        return self._writer.record(chunk, now_ns=now_ns, elapsed_ns=elapsed_ns)
-
-    def add(self, chunk: Chunk, *, elapsed_ns: int) -> None:
-        """See `Answer`."""
-        self._writer.add(chunk, elapsed_ns=elapsed_ns)
-
-    def whole(self, *, now_ns: int, elapsed_ns: int) -> bytes:
-        """See `Answer`."""
-        return self._writer.whole(now_ns=now_ns, elapsed_ns=elapsed_ns)
-
-    def idle(self, reason: answers.IdleReason, *, now_ns: int) -> bytes:
-        """See `Answer`."""
-        return self._writer.idle(reason, now_ns=now_ns)
-
-    def failed(self, error: RkllamaError) -> DialectError:
-        """See `Answer`."""
-        return failure(error, self._endpoint, model=self._model)
-
-    def error_body(self, error: DialectError) -> bytes:
-        """See `Answer`."""
-        return answers.error_body(error)
-
-    def error_line(self, error: DialectError) -> bytes:
-        """See `Answer`."""
-        return answers.error_line(error)
-
-
 def _json(body: bytes) -> Response:
     return Response(body, headers={"content-type": JSON})
 
@@ -109,7 +66,7 @@ def _json(body: bytes) -> Response:
 def refuse(error: DialectError) -> Response:
     """A refusal as a whole answer."""
     headers = {"content-type": JSON} | refusal_headers(error)
-    return Response(answers.error_body(error), status_code=error.status, headers=headers)
+    return Response(error_body(error), status_code=error.status, headers=headers)
 
 
 def _utc_offset_s() -> int:
@@ -190,7 +147,7 @@ class OllamaRoutes:
     async def chat(self, request: Request) -> Response | ASGIApp:
         """`POST /api/chat`."""
         asked = bodies.parse_chat(await request.body())
-        answer = OllamaAnswer(answers.ChatAnswer(asked.model), Endpoint.CHAT, asked.model)
+        answer = answers.chat_answer(asked.model)
         return await self._infer(
             asked,
             answer,
@@ -201,8 +158,7 @@ class OllamaRoutes:
     async def generate(self, request: Request) -> Response | ASGIApp:
         """`POST /api/generate`."""
         asked = bodies.parse_generate(await request.body())
-        writer = answers.GenerateAnswer(asked.model, raw=asked.raw)
-        answer = OllamaAnswer(writer, Endpoint.GENERATE, asked.model)
+        answer = answers.generate_answer(asked.model, raw=asked.raw)
         return await self._infer(
             asked,
             answer,
@@ -213,7 +169,7 @@ class OllamaRoutes:
     async def _infer(
         self,
         asked: InferenceRequest,
-        answer: OllamaAnswer,
+        answer: answers.Answer,
         make: Callable[[ResolvedModel, Facts], Job | job_rules.LoadIntent | job_rules.UnloadIntent],
         endpoint: Endpoint,
     ) -> Response | ASGIApp:
@@ -233,7 +189,13 @@ class OllamaRoutes:
         except RkllamaError as error:
             return refuse(failure(error, endpoint, model=asked.model))
         return AnswerResponse(
-            held, answer, jobs=gateway.jobs, metrics=gateway.metrics, stream=asked.stream
+            held,
+            answer,
+            errors=failures,
+            explain=lambda error: failure(error, endpoint, model=asked.model),
+            jobs=gateway.jobs,
+            metrics=gateway.metrics,
+            stream=asked.stream,
         )
 
     def _facts(self) -> Facts:
@@ -249,7 +211,7 @@ class OllamaRoutes:
         try:
             await self._gateway.catalog.copy(message)
         except RkllamaError as error:
-            return refuse(failure(error, Endpoint.COPY, model=asked.source_text))
+            return refuse(failure(error, Endpoint.COPY, model=asked.model))
         return Response(status_code=200)
 
     async def delete(self, request: Request) -> Response:

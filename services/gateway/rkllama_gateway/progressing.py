@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from rkllama_gateway.connection import Connection, watching
 from rkllama_gateway.dialects.errors import DialectError
-from rkllama_gateway.dialects.ollama import answers, progress
+from rkllama_gateway.dialects.ollama import failures, progress
 from rkllama_gateway.dialects.ollama.failures import Endpoint, failure
 
 
@@ -34,7 +34,7 @@ class ProgressResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; returns when the last byte is sent, or the client is gone."""
-        connection = Connection(send, answers, stream=self._stream)
+        connection = Connection(send, failures, stream=self._stream)
         async with asyncio.TaskGroup() as tasks, aclosing(self._records):
             playing = tasks.create_task(self._play(connection))
             # Cancelled, the generator tells the store on its way out.

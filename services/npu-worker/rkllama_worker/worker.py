@@ -154,7 +154,14 @@ class Worker:
         stopping = self._tasks.create_task(self._note_stop(stop))
         self._ready = True
         self._changed()
-        log.info("worker ready", extra={"worker_id": self._worker_id, "runtimes": self._runtimes})
+        log.info(
+            "worker ready",
+            extra={
+                "worker_id": self._worker_id,
+                "runtimes": self._runtimes,
+                "http_url": self._http_url,
+            },
+        )
         while not stop.is_set():
             self._news.clear()
             choice = self._market.choose(self.beat(), self._boards.living())

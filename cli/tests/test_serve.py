@@ -1,0 +1,164 @@
+"""`rkllama serve` as a person runs it: ready line, clear refusals, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.stack import alive, children_of, wait_until
+
+RKLLAMA = [sys.executable, "-m", "rkllama_cli"]
+
+
+def serve(*arguments: str, **env: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*RKLLAMA, "serve", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | env,
+        # Its own group, as a terminal gives it: signals are sent to it alone.
+        start_new_session=True,
+    )
+
+
+def descendants(pid: int) -> set[int]:
+    """Every process that came from `pid`, the broker and engines included."""
+    found: set[int] = set()
+    for child in children_of(pid):
+        found |= {child} | descendants(child)
+    return found
+
+
+@pytest.fixture
+def server(bundled_data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server that is ready, and its URL."""
+    process = serve("--port", "0", "--data", str(bundled_data))
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if "ready at " not in line:
+        process.kill()
+        raise AssertionError(process.communicate()[1])
+    yield process, line.split("ready at ")[1].strip()
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_mid_answer_ends_every_process_and_tells_the_client(
+    server: tuple[subprocess.Popen[str], str], signum: signal.Signals
+) -> None:
+    process, url = server
+    body = {"model": "smollm2:135m", "prompt": "Tell me a story", "options": {"num_predict": 4000}}
+    with httpx2.stream(
+        "POST", f"{url}/api/generate", json=body, timeout=None, trust_env=False
+    ) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        family = descendants(process.pid)
+        process.send_signal(signum)
+        last = json.loads(list(lines)[-1])
+    code = process.wait(30)
+
+    assert "error" in last or last["done"]
+    assert code == 0
+    assert len(family) >= 5
+    assert not [pid for pid in family if alive(pid)]
+
+
+def test_killing_serve_leaves_no_process(server: tuple[subprocess.Popen[str], str]) -> None:
+    process, _ = server
+    family = descendants(process.pid)
+    process.kill()
+    process.wait()
+
+    wait_until("every process to end", lambda: not [pid for pid in family if alive(pid)])
+
+
+def test_a_service_that_dies_is_started_again(
+    server: tuple[subprocess.Popen[str], str],
+) -> None:
+    process, url = server
+    before = descendants(process.pid)
+    for pid in before:
+        if "rkllama_store" in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(pid, signal.SIGKILL)
+
+    def lists_models() -> bool:
+        answer = httpx2.get(f"{url}/api/tags", timeout=30, trust_env=False)
+        return answer.status_code == 200 and bool(answer.json()["models"])
+
+    wait_until("the store to be back", lists_models)
+    assert descendants(process.pid) != before
+
+
+def test_the_commands_talk_to_the_server(server: tuple[subprocess.Popen[str], str]) -> None:
+    _, url = server
+
+    def rkllama(*arguments: str) -> subprocess.CompletedProcess[str]:
+        env = os.environ | {"RKLLAMA_HOST": url}
+        return subprocess.run(
+            [*RKLLAMA, *arguments], check=False, env=env, capture_output=True, text=True
+        )
+
+    assert "smollm2:135m" in rkllama("list").stdout
+    assert rkllama("cp", "smollm2:135m", "qwen2.5:3b").returncode == 0
+    assert "qwen2.5:3b" in rkllama("list").stdout
+    assert rkllama("rm", "qwen2.5:3b").returncode == 0
+    missing = rkllama("rm", "qwen2.5:3b")
+    assert (missing.returncode, missing.stderr) == (
+        2,
+        "rkllama: model 'qwen2.5:3b' not found\n",
+    )
+    assert "success" in rkllama("pull", "smollm2").stdout
+    assert rkllama("ps").stdout.startswith("NAME")
+
+
+def test_a_port_in_use_is_one_sentence_and_code_2(bundled_data: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = serve("--port", str(port), "--data", str(bundled_data))
+        _, error = process.communicate(timeout=30)
+
+    assert process.returncode == 2
+    assert error == f"rkllama: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "sentence"),
+    [
+        (["--rkllm-library", "/no/such.so"], {}, "there is no library at /no/such.so"),
+        (["--data", "/proc/nothing"], {}, "cannot use the folder /proc/nothing"),
+        ([], {"RKLLAMA_DATTA": "x"}, "unknown variable RKLLAMA_DATTA"),
+        ([], {"RKLLAMA_GATEWAY_MAX_WAITING": "0"}, "RKLLAMA_GATEWAY_MAX_WAITING"),
+        (["--runtime", "gpu"], {}, "RKLLAMA_WORKER_RUNTIME"),
+    ],
+)
+def test_what_a_person_has_to_mend_is_a_sentence_and_code_2(
+    tmp_path: Path, arguments: list[str], env: dict[str, str], sentence: str
+) -> None:
+    process = serve("--port", "0", "--data", str(tmp_path), *arguments, **env)
+    _, error = process.communicate(timeout=30)
+
+    assert process.returncode == 2
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_without_a_server_a_command_says_so() -> None:
+    env = os.environ | {"RKLLAMA_HOST": "http://127.0.0.1:9"}
+    run = subprocess.run([*RKLLAMA, "list"], check=False, env=env, capture_output=True, text=True)
+
+    assert run.returncode == 2
+    assert "no server answers at http://127.0.0.1:9" in run.stderr

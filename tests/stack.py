@@ -1,0 +1,165 @@
+"""The whole system as real processes, for tests: broker, model store, gateway, workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+import httpx2
+
+from tests.broker import Broker
+
+START_S = 60.0
+POLL_S = 0.02
+
+
+def wait_until(what: str, test: object, *, timeout_s: float = 30.0) -> None:
+    """Poll `test()` until it is true; the time is a hang guard, not an assertion."""
+    assert callable(test)
+    until = time.monotonic() + timeout_s
+    while not test():
+        assert time.monotonic() < until, f"waited {timeout_s:g} s for {what}"
+        time.sleep(POLL_S)
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of the living children of `pid`, its own threads' included."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def prepared(models: Path, folder: Path) -> Path:
+    """`folder` as a data folder, with hard links to the models."""
+    shutil.copytree(models, folder / "models", copy_function=lambda a, b: Path(b).hardlink_to(a))
+    return folder
+
+
+class Stack:
+    """One system on free ports, with its own broker and data folder."""
+
+    def __init__(
+        self, folder: Path, *, workers: int = 1, env: dict[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.broker = Broker(folder)
+        self.url = ""
+        self._workers = workers
+        self._env = env or {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        self.broker.start()
+        self.start("store", "rkllama_store")
+        for number in range(1, self._workers + 1):
+            self.start_worker(number)
+        self.start(
+            "gateway",
+            "rkllama_gateway",
+            RKLLAMA_GATEWAY_PORT="0",
+            RKLLAMA_GATEWAY_EXPECTED_WORKERS=str(self._workers),
+        )
+        log = self.log("gateway")
+        wait_until("the gateway's address", lambda: '"urls":"' in log.read_text())
+        self.url = log.read_text().split('"urls":"')[1].split('"')[0]
+        wait_until("everything to be ready", self._ready, timeout_s=START_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.broker.stop()
+
+    def start_worker(self, number: int) -> None:
+        """Start worker `number`, which has that id."""
+        self.start(
+            f"worker-{number}",
+            "rkllama_worker",
+            RKLLAMA_WORKER_WORKER_ID=f"worker-{number}",
+            RKLLAMA_WORKER_DRAIN_TIMEOUT_S="5",
+        )
+
+    def start(self, name: str, module: str, **env: str) -> None:
+        """Start one service."""
+        settings = {
+            "RKLLAMA_NATS_URL": self.broker.url,
+            "RKLLAMA_DATA": str(self.folder),
+            **self._env,
+            **env,
+        }
+        with self.log(name).open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", module], env=os.environ | settings, stderr=log, stdout=log
+            )
+
+    def log(self, name: str) -> Path:
+        """The log of one process."""
+        return self.folder / f"{name}.log"
+
+    def pid(self, name: str) -> int:
+        """Of one process."""
+        return self._processes[name].pid
+
+    def engines(self, worker: str = "worker-1") -> list[int]:
+        """Process ids of a worker's engines."""
+        return children_of(self.pid(worker))
+
+    def kill(self, name: str) -> None:
+        """kill -9, as a power cut would."""
+        self._processes[name].send_signal(signal.SIGKILL)
+        self._processes[name].wait()
+
+    def terminate(self, name: str) -> int:
+        """Ask a process to end; its exit code."""
+        self._processes[name].terminate()
+        return self._processes[name].wait(30)
+
+    def worker_url(self, worker: str = "worker-1") -> str:
+        """Address of a worker's metrics."""
+        return self.log(worker).read_text().split('"http_url":"')[1].split('"')[0]
+
+    def metric(self, url: str, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels; 0 if there are none."""
+        total = 0.0
+        for line in httpx2.get(f"{url}/metrics", trust_env=False).text.splitlines():
+            head, _, value = line.rpartition(" ")
+            if head.split("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
+                total += float(value)
+        return total
+
+    def runs(self, worker: str = "worker-1", **labels: str) -> float:
+        """Attempts that ended on a worker, by the engine's own report."""
+        return self.metric(self.worker_url(worker), "rkllama_worker_runs_total", **labels)
+
+    def queued(self) -> float:
+        """Requests that wait in the gateway."""
+        return self.metric(self.url, "rkllama_queue_depth")
+
+    def _ready(self) -> bool:
+        for name, process in self._processes.items():
+            assert process.poll() is None, f"{name} ended: {self.log(name).read_text()}"
+        return httpx2.get(self.url, trust_env=False).status_code == 200
