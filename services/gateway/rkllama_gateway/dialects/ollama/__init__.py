@@ -1,0 +1,7 @@
+"""Ollama's native dialect: bodies to jobs, chunks to records, and the texts of its errors.
+
+requests, admin   body -> request          bodies (tables), names, gojson do the work
+jobs              request + model -> Job   the checks in Ollama's order; options, prompts
+answers           chunk -> line            show, listings, progress for what is no inference
+failures          error -> status, text    one table for all endpoints
+"""

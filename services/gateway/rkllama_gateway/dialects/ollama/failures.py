@@ -1,0 +1,99 @@
+"""What an error that happened further in looks like to an Ollama client: one status, one sentence.
+
+Texts that clients match on are Ollama's own (contract 1.5); where Ollama has no such error, the
+sentence is the one that came with it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from rkllama_protocol.errors import OverloadedError, RkllamaError, from_wire
+
+from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.gotext import dumps, quote
+
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+CANCELED = "request canceled"
+NOT_IN_REGISTRY = "pull model manifest: file does not exist"
+"""The CLI looks for this very phrase (contract 2.12)."""
+
+RETRY_AFTER_S = 1.0
+
+
+class Endpoint(StrEnum):
+    """The native endpoints that can pass on an error of a worker or of the store."""
+
+    GENERATE = "generate"
+    CHAT = "chat"
+    EMBED = "embed"
+    EMBEDDINGS = "embeddings"
+    TAGS = "tags"
+    PS = "ps"
+    SHOW = "show"
+    PULL = "pull"
+    PUSH = "push"
+    CREATE = "create"
+    COPY = "copy"
+    DELETE = "delete"
+
+
+STATUS = {
+    "internal": 500,
+    "invalid_job": 400,
+    "prompt_too_long": 400,
+    "unsupported": 400,
+    "model_not_found": 404,
+    "invalid_model": 500,
+    "storage": 507,
+    "upstream": 500,
+    "overloaded": 503,
+    "no_worker": 503,
+    "runtime_failed": 500,
+    "worker_lost": 500,
+    "cancelled": 499,
+    "unreachable": 503,
+}
+"""Wire code to status; a code of a newer peer is 500."""
+
+_TEXT = {"overloaded": BUSY, "cancelled": CANCELED}
+
+
+def failure(error: RkllamaError, endpoint: Endpoint, *, model: str = "") -> DialectError:
+    """The refusal for `error`; `model` is the name as typed, for `show` its display form."""
+    if error.code == "model_not_found":
+        return model_not_found(endpoint, model)
+    status = STATUS.get(error.code, 500)
+    retry_after_s = RETRY_AFTER_S if status == 503 else None
+    if isinstance(error, OverloadedError):
+        retry_after_s = error.retry_after_s
+    text = _TEXT.get(error.code) or error.message or error.code
+    return DialectError(status, text, retry_after_s=retry_after_s)
+
+
+def fault(code: str, message: str, endpoint: Endpoint, *, model: str = "") -> DialectError:
+    """The refusal for an error as it crossed the wire, in a chunk or in a record of progress."""
+    return failure(from_wire(code, message), endpoint, model=model)
+
+
+def model_not_found(endpoint: Endpoint, model: str) -> DialectError:
+    """No such model, in the words and the quotes of that endpoint."""
+    match endpoint:
+        case Endpoint.PULL | Endpoint.CREATE:
+            return DialectError(500, NOT_IN_REGISTRY)
+        case Endpoint.EMBED | Endpoint.EMBEDDINGS:
+            return DialectError(404, f"model {quote(model)} not found, try pulling it first")
+        case Endpoint.COPY:
+            return DialectError(404, f"model {quote(model)} not found")
+        case _:
+            return DialectError(404, f"model '{model}' not found")
+
+
+def error_body(error: DialectError) -> bytes:
+    """`{"error":"..."}`, as an answer of its own."""
+    return dumps({"error": error.message})
+
+
+def error_line(error: DialectError) -> bytes:
+    """The same as the last line of a stream that has begun."""
+    return error_body(error) + b"\n"

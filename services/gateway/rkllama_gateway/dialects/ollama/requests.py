@@ -1,0 +1,172 @@
+"""Requests that make a model talk: `/api/chat` and `/api/generate`, as far as a body alone tells.
+
+parse -> top_logprobs -> name syntax        here
+existence                                   the caller, with `request.name`
+everything that depends on the model        `jobs`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rkllama_protocol.messages import ChatMessage
+from rkllama_protocol.names import ModelName
+
+from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.gojson import decode
+from rkllama_gateway.dialects.ollama import bodies
+from rkllama_gateway.dialects.ollama.failures import Endpoint, model_not_found
+from rkllama_gateway.dialects.ollama.targets import REQUIRED, target
+
+MOST_TOP_LOGPROBS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """What both requests have; None is "not said"."""
+
+    model: str
+    """As typed; answers repeat it so."""
+    name: ModelName
+    stream: bool = True
+    options: Mapping[str, Any]
+    keep_alive_s: float | None = None
+    """Negative is for ever."""
+    think: bool | str | None = None
+    format: Any = None
+    truncate: bool = True
+    logprobs: bool = False
+    top_logprobs: int = 0
+    render_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """A conversation to go on with; without messages it only loads the model."""
+
+    common: Inference
+    messages: tuple[ChatMessage, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The name as typed."""
+        return self.common.model
+
+    @property
+    def name(self) -> ModelName:
+        """The name, parsed."""
+        return self.common.name
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer comes in pieces."""
+        return self.common.stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """A prompt to answer; without one it only loads the model."""
+
+    common: Inference
+    prompt: str = ""
+    suffix: str = ""
+    system: str = ""
+    template: str = ""
+    context: tuple[int, ...] = ()
+    raw: bool = False
+    images: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The name as typed."""
+        return self.common.model
+
+    @property
+    def name(self) -> ModelName:
+        """The name, parsed."""
+        return self.common.name
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer comes in pieces."""
+        return self.common.stream
+
+
+def parse_chat(body: bytes) -> ChatRequest:
+    """The body of `/api/chat`.
+
+    Raises:
+        DialectError: It is no such request, or names no model.
+    """
+    fields = decode(body, bodies.CHAT)
+    return ChatRequest(
+        common=_inference(fields, empty=DialectError(400, REQUIRED)),
+        messages=tuple(message(item) for item in fields.get("messages", ())),
+        tools=tuple(item for item in fields.get("tools", ()) if item),
+    )
+
+
+def parse_generate(body: bytes) -> GenerateRequest:
+    """The body of `/api/generate`.
+
+    Raises:
+        DialectError: It is no such request, or names no model.
+    """
+    fields = decode(body, bodies.GENERATE)
+    typed = fields.get("model", "")
+    return GenerateRequest(
+        common=_inference(fields, empty=model_not_found(Endpoint.GENERATE, typed)),
+        prompt=fields.get("prompt", ""),
+        suffix=fields.get("suffix", ""),
+        system=fields.get("system", ""),
+        template=fields.get("template", ""),
+        context=tuple(fields.get("context", ())),
+        raw=fields.get("raw", False),
+        images=tuple(_one_line(image) for image in fields.get("images", ())),
+    )
+
+
+def message(fields: Mapping[str, Any]) -> ChatMessage:
+    """One message, its role in lower case."""
+    return ChatMessage(
+        role=fields.get("role", "").lower(),
+        content=fields.get("content", ""),
+        thinking=fields.get("thinking", ""),
+        images=tuple(_one_line(image) for image in fields.get("images", ())),
+        tool_calls=tuple(_tool_call(call) for call in fields.get("tool_calls", ())),
+        tool_name=fields.get("tool_name", ""),
+        tool_call_id=fields.get("tool_call_id", ""),
+    )
+
+
+def _inference(fields: Mapping[str, Any], *, empty: DialectError) -> Inference:
+    top_logprobs = fields.get("top_logprobs", 0)
+    if not 0 <= top_logprobs <= MOST_TOP_LOGPROBS:
+        raise DialectError(400, f"top_logprobs must be between 0 and {MOST_TOP_LOGPROBS}")
+    typed = fields.get("model", "")
+    return Inference(
+        model=typed,
+        name=target(typed, empty=empty),
+        stream=fields.get("stream", True),
+        options=fields.get("options", {}),
+        keep_alive_s=fields.get("keep_alive"),
+        think=fields.get("think"),
+        format=fields.get("format"),
+        truncate=fields.get("truncate", True),
+        logprobs=fields.get("logprobs", False),
+        top_logprobs=top_logprobs,
+        render_only=fields.get("_debug_render_only", False),
+    )
+
+
+def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A call whose name and arguments are there, since templates print them unasked."""
+    return {**call, "function": {"name": "", "arguments": {}} | call.get("function", {})}
+
+
+def _one_line(image: str) -> str:
+    """Base64 may come wrapped; inside it is one line."""
+    return image.replace("\n", "").replace("\r", "")

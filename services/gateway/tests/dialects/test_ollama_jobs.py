@@ -1,0 +1,298 @@
+"""From request and model to a job: Ollama's checks, options and prompts (contract 1.5, 1.7, 1.8)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.ollama.jobs import LoadIntent, UnloadIntent, chat_job, generate_job
+from rkllama_gateway.dialects.ollama.options import KINDS
+from rkllama_gateway.dialects.ollama.requests import parse_chat, parse_generate
+from rkllama_protocol.messages import ChatMessage, Job, ModelDetails, ResolvedModel, Sampling
+
+NOW = "2026-01-02T03:04:05Z"
+FULL = "registry.ollama.ai/library/plain:latest"
+USER = {"role": "user", "content": "hi"}
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+def plain(*capabilities: str, **facts: Any) -> ResolvedModel:
+    return ResolvedModel(
+        name="plain:latest",
+        full_name=FULL,
+        digest="sha256:" + "1" * 64,
+        size=1,
+        modified_at="2026-01-02T03:04:05+01:00",
+        capabilities=capabilities or ("completion",),
+        **{"details": ModelDetails(), **facts},
+    )
+
+
+def chat(model: ResolvedModel, **fields: Any) -> Job | LoadIntent | UnloadIntent:
+    request = parse_chat(json.dumps({"model": "Plain", "messages": [USER], **fields}).encode())
+    return chat_job(request, model, job_id="j", now=NOW, seed=77)
+
+
+def generate(model: ResolvedModel, **fields: Any) -> Job | LoadIntent | UnloadIntent:
+    request = parse_generate(json.dumps({"model": "Plain", "prompt": "hi", **fields}).encode())
+    return generate_job(request, model, job_id="j", now=NOW, seed=77)
+
+
+def run(intent: Job | LoadIntent | UnloadIntent) -> Job:
+    assert isinstance(intent, Job)
+    return intent
+
+
+def refusal(function: Any, model: ResolvedModel, **fields: Any) -> tuple[int, str]:
+    with pytest.raises(DialectError) as caught:
+        function(model, **fields)
+    return caught.value.status, caught.value.message
+
+
+def test_a_chat_becomes_a_job() -> None:
+    job = run(chat(plain(), keep_alive="10m", think=False, truncate=False))
+
+    assert job == Job(
+        job_id="j",
+        model=plain(),
+        kind="chat",
+        messages=(ChatMessage(role="user", content="hi"),),
+        think=False,
+        sampling=Sampling(seed=77),
+        truncate=False,
+        keep_alive_s=600.0,
+        now=NOW,
+    )
+
+
+SYSTEM = ChatMessage(role="system", content="model says")
+EMBEDDED = ChatMessage(role="assistant", content="embedded")
+SAID = ChatMessage(role="user", content="hi")
+
+
+def test_the_models_system_stands_first_and_its_messages_follow() -> None:
+    """Contract 2.8."""
+    model = plain(system="model says", messages=(EMBEDDED,))
+
+    assert run(chat(model)).messages == (SYSTEM, EMBEDDED, SAID)
+
+
+def test_a_system_message_of_the_client_replaces_the_models_only_when_it_comes_first() -> None:
+    """Contract 2.8."""
+    model = plain(system="model says", messages=(EMBEDDED,))
+    system = {"role": "System", "content": "client says"}
+    theirs = ChatMessage(role="system", content="client says")
+
+    assert run(chat(model, messages=[system, USER])).messages == (EMBEDDED, theirs, SAID)
+    assert run(chat(model, messages=[USER, system])).messages == (SYSTEM, EMBEDDED, SAID, theirs)
+
+
+def test_a_prompt_is_a_conversation() -> None:
+    """Contract 2.7: the request's system replaces the model's, embedded messages stay."""
+    model = plain("completion", "vision", system="model says", messages=(EMBEDDED,))
+    theirs = ChatMessage(role="system", content="client says")
+    seen = ChatMessage(role="user", content="hi", images=("QQ==",))
+
+    assert run(generate(plain())).messages == (SAID,)
+    assert run(generate(model)).messages == (SYSTEM, EMBEDDED, SAID)
+    assert run(generate(model, system="client says")).messages == (theirs, EMBEDDED, SAID)
+    assert run(generate(model, images=["QQ=="])).messages == (SYSTEM, EMBEDDED, seen)
+
+
+def test_a_raw_prompt_is_taken_as_it_is() -> None:
+    job = run(generate(plain(system="model says", messages=(EMBEDDED,)), raw=True))
+
+    assert (job.kind, job.prompt, job.messages) == ("completion", "hi", ())
+
+
+@pytest.mark.parametrize("keep_alive", [0, "0", "0s"])
+def test_nothing_to_say_and_nothing_to_keep_unloads_whatever_else_is_asked(keep_alive: Any) -> None:
+    """Contract 1.7; the shortcut comes before every check of the model (1.5)."""
+    model = plain("embedding")
+
+    asked = {"keep_alive": keep_alive, "think": True, "options": {"top_k": "x"}}
+
+    assert chat(model, messages=[], **asked) == UnloadIntent(model=model)
+    assert generate(model, prompt="", **asked) == UnloadIntent(model=model)
+
+
+def test_nothing_to_say_loads() -> None:
+    """Contract 2.7, 2.8."""
+    for intent in (
+        chat(plain(), messages=[], keep_alive=-1),
+        generate(plain(), prompt="", keep_alive=-1),
+    ):
+        assert isinstance(intent, LoadIntent)
+        assert (intent.job.kind, intent.job.messages, intent.keep_alive_s) == ("load", (), -1.0)
+
+
+def test_a_request_with_keep_alive_zero_is_served_first() -> None:
+    assert run(chat(plain(), keep_alive=0)).keep_alive_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("function", "capabilities", "fields", "status", "text"),
+    [
+        (chat, ("completion",), {"think": True}, 400, '"Plain" does not support thinking'),
+        (chat, ("completion",), {"think": "low"}, 400, '"Plain" does not support thinking'),
+        (generate, ("completion",), {"think": True}, 400, '"Plain" does not support thinking'),
+        (chat, ("embedding",), {}, 400, '"Plain" does not support chat'),
+        (generate, ("embedding",), {}, 400, '"Plain" does not support generate'),
+        (generate, ("embedding",), {"prompt": ""}, 400, '"Plain" does not support generate'),
+        (chat, ("completion",), {"tools": [TOOL]}, 400, f"{FULL} does not support tools"),
+        (generate, ("completion",), {"suffix": "s"}, 400, f"{FULL} does not support insert"),
+        (generate, ("completion",), {"images": ["QQ=="]}, 400, f"{FULL} does not support vision"),
+        (
+            chat,
+            ("completion",),
+            {"messages": [USER | {"images": ["QQ=="]}]},
+            400,
+            f"{FULL} does not support vision",
+        ),
+        *(
+            (
+                generate,
+                ("embedding",),
+                {"raw": True, name: value},
+                400,
+                "raw mode does not support template, system, or context",
+            )
+            for name, value in {"template": "t", "system": "s", "context": [1]}.items()
+        ),
+    ],
+)
+def test_what_the_model_cannot_do_is_refused_in_ollamas_words(
+    function: Any, capabilities: tuple[str, ...], fields: Any, status: int, text: str
+) -> None:
+    """Contract 1.5."""
+    assert refusal(function, plain(*capabilities), **fields) == (status, text)
+
+
+@pytest.mark.parametrize(
+    ("function", "fields", "feature"),
+    [
+        (chat, {"think": True}, "think"),
+        (chat, {"format": "json"}, "format"),
+        (chat, {"format": {"type": "object"}}, "format"),
+        (chat, {"logprobs": True}, "logprobs"),
+        (chat, {"_debug_render_only": True}, "_debug_render_only"),
+        (generate, {"suffix": "s"}, "suffix"),
+        (generate, {"template": "t"}, "template"),
+        (generate, {"context": [1]}, "context"),
+        (generate, {"raw": True, "images": ["QQ=="]}, "images in raw mode"),
+    ],
+)
+def test_what_this_server_cannot_do_yet_is_refused_and_never_ignored(
+    function: Any, fields: Any, feature: str
+) -> None:
+    able = plain("completion", "thinking", "insert", "vision", "tools")
+
+    expected = (400, f"this server does not support {feature}")
+
+    assert refusal(function, able, **fields) == expected
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_an_empty_format_is_none(value: Any) -> None:
+    assert run(chat(plain(), format=value)).kind == "chat"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("xml", r"\"xml\""), (5, "5"), (True, "true"), ([], "[]")]
+)
+def test_a_format_that_is_none_of_ollamas_is_named(value: Any, shown: str) -> None:
+    """Contract 1.5."""
+    text = f'invalid format: "{shown}"; expected "json" or a valid JSON Schema object'
+
+    assert refusal(chat, plain(), format=value) == (500, text)
+
+
+def test_tools_go_to_a_model_that_has_them() -> None:
+    assert run(chat(plain("completion", "tools"), tools=[TOOL])).tools == (TOOL,)
+    assert run(chat(plain(), tools=[])).tools == ()
+
+
+def test_defaults_are_ollamas() -> None:
+    """Contract 1.8."""
+    job = run(chat(plain()))
+
+    assert job.sampling == Sampling(
+        temperature=0.8, top_k=40, top_p=0.9, min_p=0.0, typical_p=1.0, repeat_last_n=64,
+        repeat_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0, seed=77,
+    )  # fmt: skip
+    assert (job.num_predict, job.num_ctx, job.stop) == (-1, None, ())
+
+
+def test_the_request_comes_before_the_model() -> None:
+    """`stop` is replaced, not merged (contract 1.8)."""
+    model = plain(parameters={"temperature": 0.1, "top_k": 3.0, "stop": ["a", "b"], "seed": 5})
+
+    of_model = run(chat(model))
+    of_both = run(chat(model, options={"temperature": 1, "stop": ["c"], "seed": None}))
+
+    assert (of_model.sampling.temperature, of_model.sampling.top_k) == (0.1, 3)
+    assert (of_model.stop, of_model.sampling.seed) == (("a", "b"), 5)
+    assert (of_both.sampling.temperature, of_both.sampling.top_k) == (1.0, 3)
+    assert (of_both.stop, of_both.sampling.seed) == (("c",), 5)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(0, 0), (42, 42), (1.9, 1), (-1, 77), (-5, 77)])
+def test_a_negative_seed_means_any(asked: float, used: int) -> None:
+    assert run(chat(plain(), options={"seed": asked})).sampling.seed == used
+
+
+@pytest.mark.parametrize(("asked", "used"), [(1.7, 1), (0, 0), (-2, -1), (1e300, 2**63 - 1)])
+def test_integers_take_any_number(asked: float, used: int) -> None:
+    """Contract 1.8."""
+    assert run(chat(plain(), options={"num_predict": asked})).num_predict == used
+
+
+def test_a_float_stays_a_float32() -> None:
+    assert run(chat(plain(), options={"top_p": 1e300})).sampling.top_p < 3.5e38
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "trained", "asked", "used"),
+    [
+        (("completion",), None, 8192, 8192),
+        (("completion",), 4096, 8192, 4096),
+        (("completion",), 4096, 0, 4),
+        (("completion", "vision"), 4096, 100, 2048),
+    ],
+)
+def test_the_context_stays_within_what_the_model_has(
+    capabilities: tuple[str, ...], trained: int | None, asked: int, used: int
+) -> None:
+    """Contract 1.8."""
+    model = plain(*capabilities, details=ModelDetails(context_length=trained))
+
+    assert run(chat(model, options={"num_ctx": asked})).num_ctx == used
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_option_of_the_wrong_type_is_named(name: str) -> None:
+    """Contract 1.5, 1.8; Ollama's status is 500."""
+    kinds = {"use_mmap": "boolean", "stop": "array"}
+    floats = {name for name, field in Sampling.model_fields.items() if field.annotation is float}
+    kind = kinds.get(name, "float32" if name in floats else "integer")
+
+    assert refusal(chat, plain(), options={name: "x"}) == (
+        500,
+        f'option "{name}" must be of type {kind}',
+    )
+
+
+def test_stop_is_a_list_of_strings() -> None:
+    """Contract 1.8."""
+    expected = (500, 'option "stop" must be of an array of strings')
+
+    assert refusal(generate, plain(), options={"stop": ["a", 1]}) == expected
+
+
+def test_unknown_and_engine_options_do_not_matter() -> None:
+    """Contract 1.8: old names are ignored, whatever they hold."""
+    options = {"mirostat": "x", "Temperature": "x", "num_gpu": 1, "use_mmap": True, "stop": None}
+
+    assert run(chat(plain(), options=options)) == run(chat(plain()))
