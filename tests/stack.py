@@ -49,7 +49,13 @@ def alive(pid: int) -> bool:
 
 def prepared(models: Path, folder: Path) -> Path:
     """`folder` as a data folder, with hard links to the models."""
-    shutil.copytree(models, folder / "models", copy_function=lambda a, b: Path(b).hardlink_to(a))
+    shutil.copytree(
+        models,
+        folder / "models",
+        copy_function=lambda source, copy: Path(copy).hardlink_to(source),
+        # A lock belongs to the file, whatever its name.
+        ignore=shutil.ignore_patterns("*lock*"),
+    )
     return folder
 
 

@@ -28,10 +28,6 @@ class Child:
     """How long it may take after SIGTERM before it is killed."""
 
 
-class ChildRefusedError(Exception):
-    """A child said in its own words why it cannot start, and ended with code 2."""
-
-
 class Children:
     """Keeps a set of processes alive inside a task group."""
 
@@ -41,8 +37,12 @@ class Children:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._children: dict[str, Child] = {}
         self._stopping: set[str] = set()
+        self.settled = False
+        """Everything was ready once: from now on a child that dies is started again."""
         self.refused = asyncio.Event()
-        """A child cannot start: it has said why."""
+        """A child could not start: it has said why."""
+        self.exit_code = 0
+        """Of the child that could not start."""
 
     def start(self, child: Child) -> None:
         """Start a process and keep it running until `stop`."""
@@ -65,10 +65,12 @@ class Children:
             code = await process.wait()
             if child.name in self._stopping:
                 return
-            if code == SETUP_ERROR:
+            if code != SETUP_ERROR:
+                log.error("process died", extra={"child": child.name, "exit_code": code})
+            if code == SETUP_ERROR or not self.settled:
+                self.exit_code = code if code > 0 else 1
                 self.refused.set()
                 return
-            log.error("process died", extra={"child": child.name, "exit_code": code})
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
 
@@ -87,7 +89,8 @@ class Children:
             return
         self._end(process, signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), self._children[name].stop_s)
+            async with asyncio.timeout(self._children[name].stop_s):
+                await process.wait()
         except TimeoutError:
             log.warning("process killed", extra={"child": name})
             self._end(process, signal.SIGKILL)

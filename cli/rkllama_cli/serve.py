@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx2
 from rkllama_service import http
-from rkllama_service.process import SETUP_ERROR, SetupError
+from rkllama_service.process import SetupError
 
 from rkllama_cli.children import Child, Children
 
@@ -150,7 +150,7 @@ async def serve(plan: Plan, stop: asyncio.Event) -> int:
             tasks.create_task(stop.wait()),
             tasks.create_task(family.refused.wait()),
         ]
-        announcer = tasks.create_task(_announce(url))
+        announcer = tasks.create_task(_announce(url, family))
         await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
         announcer.cancel()
         for waiter in waiters:
@@ -160,10 +160,10 @@ async def serve(plan: Plan, stop: asyncio.Event) -> int:
         await family.stop(*inner)
         await family.stop("model-store")
         await family.stop("nats")
-    return SETUP_ERROR if family.refused.is_set() else 0
+    return family.exit_code
 
 
-async def _announce(url: str) -> None:
+async def _announce(url: str, family: Children) -> None:
     """Print the ready line once the gateway says that everything is there."""
     address = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     async with httpx2.AsyncClient(trust_env=False) as client:
@@ -174,4 +174,5 @@ async def _announce(url: str) -> None:
             except httpx2.TransportError:
                 log.debug("gateway not there yet")
             await asyncio.sleep(POLL_S)
+    family.settled = True
     print(f"rkllama is ready at {url}", flush=True)

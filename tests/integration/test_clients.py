@@ -37,10 +37,11 @@ CURL_EXAMPLES = [
 @pytest.fixture(scope="module")
 def client(stack: Stack) -> Iterator[ollama.Client]:
     """The official client, with the name that the document uses."""
-    client = ollama.Client(host=stack.url, trust_env=False)
-    client.copy(MODEL, ALIAS)
-    yield client
-    client.delete(ALIAS)
+    with ollama.Client(host=stack.url, trust_env=False) as client:
+        # The document's prompts have no end of their own; the model's parameters give them one.
+        client.create(ALIAS, from_=MODEL, parameters={"num_predict": 100})
+        yield client
+        client.delete(ALIAS)
 
 
 @pytest.mark.parametrize("command", CURL_EXAMPLES)

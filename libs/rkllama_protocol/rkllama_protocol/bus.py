@@ -49,6 +49,7 @@ class Bus:
     def __init__(self, client: Client, tasks: asyncio.TaskGroup) -> None:
         self._client = client
         self._tasks = tasks
+        self._closing = False
         self._on_reconnect: list[Callable[[], None]] = []
 
     @classmethod
@@ -86,6 +87,7 @@ class Bus:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._closing = True
         await self._client.close()
 
     @property
@@ -227,7 +229,8 @@ class Bus:
             log.error("callback failed", exc_info=error)
 
     async def _note_disconnect(self) -> None:
-        log.warning("broker lost")
+        if not self._closing:
+            log.warning("broker lost")
 
     async def _note_reconnect(self) -> None:
         log.info("broker found again")

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from rkllama_protocol.codec import Chunk
 from rkllama_protocol.errors import CancelledError, RkllamaError
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from rkllama_gateway.connection import Connection, ErrorWriter, watching
@@ -33,8 +34,8 @@ class Answer(Protocol):
         """What any client gets for a load."""
 
 
-class AnswerResponse:
-    """An ASGI response that plays a held job to its client, and lets the job go at its end."""
+class AnswerResponse(Response):
+    """A response that plays a held job to its client, and lets the job go at its end."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class AnswerResponse:
         stream: bool,
     ) -> None:
         """`explain` puts a failure into the dialect's words, `errors` writes those down."""
+        super().__init__()
         self._held = held
         self._answer = answer
         self._errors = errors

@@ -158,7 +158,8 @@ class Catalog:
 
     async def _next(self, queue: asyncio.Queue[Progress]) -> Progress:
         try:
-            return await asyncio.wait_for(queue.get(), SILENCE_S)
+            async with asyncio.timeout(SILENCE_S):
+                return await queue.get()
         except TimeoutError as error:
             raise UnreachableError("the model store stopped answering") from error
 

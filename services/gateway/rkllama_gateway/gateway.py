@@ -86,7 +86,8 @@ class Gateway:
         """Take nothing new, let open answers go on for the drain time, then end them visibly."""
         self.draining = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.jobs.idle.wait(), self.settings.drain_timeout_s)
+            async with asyncio.timeout(self.settings.drain_timeout_s):
+                await self.jobs.idle.wait()
         self.jobs.fail_all(UnreachableError("the server was shut down in mid-answer"))
 
     def new_job_id(self) -> str:

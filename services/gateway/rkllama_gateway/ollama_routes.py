@@ -20,7 +20,6 @@ from rkllama_protocol.messages import (
 from rkllama_protocol.names import ModelName
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
 
 from rkllama_gateway.answering import AnswerResponse
 from rkllama_gateway.connection import JSON, refusal_headers
@@ -144,7 +143,7 @@ class OllamaRoutes:
 
     # ------------------------------------------------------------------ inference
 
-    async def chat(self, request: Request) -> Response | ASGIApp:
+    async def chat(self, request: Request) -> Response:
         """`POST /api/chat`."""
         asked = bodies.parse_chat(await request.body())
         answer = answers.chat_answer(asked.model)
@@ -155,7 +154,7 @@ class OllamaRoutes:
             Endpoint.CHAT,
         )
 
-    async def generate(self, request: Request) -> Response | ASGIApp:
+    async def generate(self, request: Request) -> Response:
         """`POST /api/generate`."""
         asked = bodies.parse_generate(await request.body())
         answer = answers.generate_answer(asked.model, raw=asked.raw)
@@ -172,7 +171,7 @@ class OllamaRoutes:
         answer: answers.Answer,
         make: Callable[[ResolvedModel, Facts], Job | job_rules.LoadIntent | job_rules.UnloadIntent],
         endpoint: Endpoint,
-    ) -> Response | ASGIApp:
+    ) -> Response:
         gateway = self._gateway
         try:
             gateway.refuse_if_draining()
@@ -223,7 +222,7 @@ class OllamaRoutes:
             return refuse(failure(error, Endpoint.DELETE, model=asked.model))
         return Response(status_code=200)
 
-    async def pull(self, request: Request) -> Response | ASGIApp:
+    async def pull(self, request: Request) -> Response:
         """`POST /api/pull`."""
         asked = admin.parse_pull(await request.body())
         return ProgressResponse(
@@ -233,7 +232,7 @@ class OllamaRoutes:
             stream=asked.stream,
         )
 
-    async def create(self, request: Request) -> Response | ASGIApp:
+    async def create(self, request: Request) -> Response:
         """`POST /api/create`."""
         asked = admin.parse_create(await request.body())
         return ProgressResponse(

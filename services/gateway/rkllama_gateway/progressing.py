@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from rkllama_protocol.errors import RkllamaError
 from rkllama_protocol.messages import Progress
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from rkllama_gateway.connection import Connection, watching
@@ -16,8 +17,8 @@ from rkllama_gateway.dialects.ollama import failures, progress
 from rkllama_gateway.dialects.ollama.failures import Endpoint, failure
 
 
-class ProgressResponse:
-    """An ASGI response that plays the store's records to its client."""
+class ProgressResponse(Response):
+    """A response that plays the store's records to its client."""
 
     def __init__(
         self,
@@ -27,6 +28,7 @@ class ProgressResponse:
         model: str,
         stream: bool,
     ) -> None:
+        super().__init__()
         self._records = records
         self._endpoint = endpoint
         self._model = model

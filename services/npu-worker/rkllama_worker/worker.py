@@ -170,7 +170,8 @@ class Worker:
                 continue
             wait_s = None if math.isinf(choice.wait_s) else choice.wait_s
             try:
-                await asyncio.wait_for(self._news.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._news.wait()
             except TimeoutError:
                 continue
         await stopping
@@ -239,7 +240,8 @@ class Worker:
         if (run := self._current) is not None:
             log.info("draining", extra={"job_id": run.job.job_id})
             try:
-                await asyncio.wait_for(run.over.wait(), self._drain_timeout_s)
+                async with asyncio.timeout(self._drain_timeout_s):
+                    await run.over.wait()
             except TimeoutError:
                 run.interrupt(WorkerLostError("the worker was shut down"))
                 await run.over.wait()
@@ -259,7 +261,8 @@ class Worker:
             self._beat_due.clear()
             await self._bus.say(subject, self.beat())
             try:
-                await asyncio.wait_for(self._beat_due.wait(), BEAT_S)
+                async with asyncio.timeout(BEAT_S):
+                    await self._beat_due.wait()
             except TimeoutError:
                 continue
 
