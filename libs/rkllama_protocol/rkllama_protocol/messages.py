@@ -115,7 +115,7 @@ class TagsRequest(Message):
 
 
 class TagsReply(Message):
-    """Every model, newest first; `license` is left out."""
+    """Every model, newest first, without what only a job needs: one message has to hold them all."""
 
     models: tuple[ResolvedModel, ...] = ()
 

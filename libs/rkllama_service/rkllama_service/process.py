@@ -14,6 +14,8 @@ import uvloop
 
 T = TypeVar("T")
 
+CANCEL_AGAIN_S = 0.1
+
 SETUP_ERROR = 2
 """Exit code for what a person has to mend: a setting, a port, a folder, a library."""
 
@@ -78,9 +80,11 @@ async def unless(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | Non
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
         return await task if task.done() else None
     finally:
-        for pending in (task, stopped):
-            pending.cancel()
-        await asyncio.gather(task, stopped, return_exceptions=True)
+        stopped.cancel()
+        # A library that waits with Python 3.11's `wait_for` can lose a cancellation: it is said again.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
 
 def _first(group: BaseExceptionGroup[SetupError]) -> SetupError:

@@ -1,0 +1,47 @@
+"""A disk that is full: said so, and nothing left of what did not fit."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rkllama_store.folder import owned
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """A store on a file system of one mebibyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        with owned(disk / "models"):
+            yield disk / "models"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+async def test_an_upload_that_does_not_fit(client: Any) -> None:
+    answer = await client.http.post("/blobs/sha256:" + "0" * 64, content=bytes(3 * 2**20))
+
+    assert (answer.status_code, answer.json()) == (507, {"error": "no space left on device"})
+    assert client.incoming() == client.blob_files() == set()
+
+
+async def test_a_pull_that_does_not_fit(client: Any) -> None:
+    records = await client.pull("smollm2:135m")
+
+    assert records[-1].error.code == "storage"
+    assert records[-1].error.message == "no space left on device"
+    assert client.incoming() == client.blob_files() == set()
+
+
+async def test_what_fits_is_taken_afterwards(client: Any) -> None:
+    await client.http.post("/blobs/sha256:" + "0" * 64, content=bytes(3 * 2**20))
+
+    assert await client.upload(b"hello")
