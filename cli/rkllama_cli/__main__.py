@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
@@ -64,6 +66,25 @@ def serve_command(
 
     process.run(main)
     raise typer.Exit(code)
+
+
+@app.command()
+def doctor(
+    data: Annotated[Path | None, typer.Option(help="Folder of models.")] = None,
+    runtime: Annotated[str, typer.Option(help="auto, rkllm or cpu.")] = "auto",
+    rkllm_library: Annotated[Path | None, typer.Option(help="Path of librkllmrt.so.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+) -> None:
+    """Say what this machine has, what is missing, and how to mend it."""
+    env = dict(os.environ)
+    if data is not None:
+        env["RKLLAMA_DATA"] = str(data.expanduser().absolute())
+    if rkllm_library is not None:
+        env["RKLLAMA_RKLLM_LIBRARY"] = str(rkllm_library)
+    env["RKLLAMA_WORKER_RUNTIME"] = runtime
+    # The worker's own entry point: it sees what a worker would see.
+    argv = [sys.executable, "-m", "rkllama_worker.doctor", *(["--json"] if json else [])]
+    os.execve(argv[0], argv, env)  # noqa: S606
 
 
 @app.command()

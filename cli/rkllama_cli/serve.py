@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
-from rkllama_service import http
+from rkllama_board import Soc
+from rkllama_service import http, process
 from rkllama_service.process import SetupError
+from rkllama_service.settings import read_shared
 
+from rkllama_cli import platform_prompt
 from rkllama_cli.children import Child, Children
 
 log = logging.getLogger(__name__)
@@ -82,9 +85,9 @@ def _nats_server() -> str:
     return found
 
 
-def children(plan: Plan, port: int) -> list[Child]:
-    """The processes of this plan, in the order in which they are started."""
-    base = dict(os.environ)
+def children(plan: Plan, port: int, *, soc: Soc | None = None) -> list[Child]:
+    """The processes of this plan, in the order in which they are started; `soc` if it was asked for."""
+    base = platform_prompt.with_platform(dict(os.environ), soc)
     found: list[Child] = []
     nats_url = plan.nats_url
     if nats_url is None:
@@ -139,11 +142,15 @@ async def serve(plan: Plan, stop: asyncio.Event) -> int:
     Raises:
         SetupError: Something a person has to mend.
     """
+    asking = platform_prompt.choose(plan.runtime, read_shared().platform)
+    soc = await process.unless(stop, asking)
+    if stop.is_set():
+        return 0
     port = prepare(plan)
     url = f"http://[{plan.host}]:{port}" if ":" in plan.host else f"http://{plan.host}:{port}"
     async with asyncio.TaskGroup() as tasks:
         family = Children(tasks)
-        planned = children(plan, port)
+        planned = children(plan, port, soc=soc)
         for child in planned:
             family.start(child)
         waiters = [

@@ -102,13 +102,16 @@ class Chunk:
     tool_calls: tuple[dict[str, Any], ...] = ()
     prompt_tokens: int = 0
     prompt_hash: str = ""
-    load_ns: int = 0
     prefill_ns: int = 0
     decode_ns: int = 0
     finish: str = ""
     """Why it ended: `stop`, `length`, `load`; empty while it goes on."""
     error_code: str = ""
     error_message: str = ""
+    ignored_options: tuple[str, ...] = ()
+    """Options that were asked for and that the runtime cannot honour; on the first chunk."""
+    vector: str = ""
+    """An embedding: base64 of its little-endian float32 values."""
     context: tuple[int, ...] = ()
     """Terminal: ids of the whole prompt and answer."""
 
@@ -119,7 +122,7 @@ class Chunk:
 
 
 _CHUNK_FIELDS = {field.name: field.default for field in fields(Chunk)}
-_TUPLES = ("ids", "tool_calls", "context")
+_TUPLES = ("ids", "tool_calls", "ignored_options", "context")
 
 
 def encode_chunk(chunk: Chunk) -> bytes:

@@ -231,13 +231,17 @@ class Job(Message):
 
     job_id: Token
     model: ResolvedModel
-    kind: Literal["chat", "completion", "load"]
+    kind: Literal["chat", "completion", "embed", "load"]
     """`chat` renders `messages` with the model's template, `completion` takes `prompt` as it is."""
     messages: tuple[ChatMessage, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
     prompt: str = ""
+    inputs: tuple[str, ...] = ()
+    """Texts to embed; each vector is a chunk of its own, in their order."""
     think: bool | str | None = None
     sampling: Sampling = Sampling()
+    asked_options: tuple[str, ...] = ()
+    """Names of the options that the client or the model set: of these it is said which are ignored."""
     num_predict: int = -1
     """Most tokens to make; -1 means until the end of the context."""
     num_ctx: int | None = None

@@ -160,12 +160,17 @@ class Draft:
             file_type=self._details.quantization_level,
             context_length=self._details.context_length,
             embedding_length=self._details.embedding_length,
-            capabilities=facts.capabilities(template, pooling=self._pooling),
+            capabilities=facts.capabilities(template, pooling=self._pools),
         )
         data = config.model_dump_json(exclude_none=True).encode()
         layer, new = await self._kept(MediaType.CONFIG, data, "")
         self._placed(layer, new=new)
         return Manifest(config=layer, layers=tuple(self._layers))
+
+    @property
+    def _pools(self) -> bool:
+        """Whether the model makes vectors, by its weights or by the file that says how."""
+        return self._pooling or self.titled(facts.POOLING_FILE) is not None
 
     async def _kept(self, kind: MediaType, data: bytes, title: str) -> tuple[Layer, bool]:
         digest, new = await in_thread(lambda: self._blobs.put(data, hold=self._hold))

@@ -19,6 +19,8 @@ STRING_CHARS = 16_384
 TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+POOLING_FILE = "1_Pooling/config.json"
+"""Where Sentence Transformers keeps how a model's vectors are made."""
 GENERATION_FILE = "generation_config.json"
 CONFIG_FILE = "config.json"
 

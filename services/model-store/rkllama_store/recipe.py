@@ -31,6 +31,7 @@ SMALL_FILES = frozenset(
         facts.CONFIG_FILE,
         "special_tokens_map.json",
         facts.TEMPLATE_FILE,
+        facts.POOLING_FILE,
     }
 )
 
@@ -46,7 +47,7 @@ class Recipe:
     name: ModelName
     base: ModelName | None
     files: Mapping[str, str]
-    """File name, free of folders, to digest as it came; empty with a base."""
+    """File name, free of folders but for the pooling file's, to digest as it came; empty with a base."""
     template: str
     system: str
     license: tuple[str, ...]
@@ -109,7 +110,8 @@ def _files(files: Mapping[str, str]) -> dict[str, str]:
         path = PurePosixPath(path_text.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
             raise InvalidJobError("file path must be relative")
-        name = path.name
+        pooling = str(path).endswith(facts.POOLING_FILE)
+        name = facts.POOLING_FILE if pooling else path.name
         if not (name in SMALL_FILES or name.endswith((*WEIGHTS_ENDINGS, PROJECTOR_ENDING))):
             raise InvalidJobError("unknown type")
         if name in found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from rkllama_board.detect import detect
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.subjects import Subjects
 from rkllama_service import http, logs, process
@@ -20,7 +21,10 @@ async def main(stop: asyncio.Event) -> None:
     """Run one worker until `stop` is set."""
     settings, shared = read(Settings)
     logs.configure(debug=shared.debug)
-    runtimes = offered(settings.runtime)
+    board = detect(platform=shared.platform)
+    runtimes = await asyncio.to_thread(
+        offered, settings.runtime, board, library=shared.rkllm_library, abi=shared.rkllm_abi
+    )
     metrics = Metrics(settings.worker_id)
     sock = http.bind(settings.http_host, settings.http_port)
     async with asyncio.TaskGroup() as tasks:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import signal
 import socket
 import sys
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from rkllama_protocol.errors import RuntimeFailedError, from_wire
@@ -31,7 +31,8 @@ from rkllama_worker.engine.wire import (
 log = logging.getLogger(__name__)
 
 LAST_WORDS = 20
-"""Lines of an engine's output kept to explain its death."""
+"""Lines of an engine's output that explain its death."""
+LAST_WORDS_BYTES = 4096
 
 
 class EngineProcess:
@@ -46,24 +47,28 @@ class EngineProcess:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        tasks: asyncio.TaskGroup,
+        output: int,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._output = output
         self._run = 0
-        self._words: deque[str] = deque(maxlen=LAST_WORDS)
-        self._listener = tasks.create_task(self._listen())
         self.ready: EngineReady
 
     @classmethod
-    async def start(cls, spec: LoadSpec, *, tasks: asyncio.TaskGroup, timeout_s: float) -> Self:
-        """Start a process and load the model.
+    async def start(
+        cls, spec: LoadSpec, *, timeout_s: float, inherited_fds: Sequence[int] = ()
+    ) -> Self:
+        """Start a process and load the model. It inherits `inherited_fds`, locks among them.
 
         Raises:
             RkllamaError: What the engine failed with, or how it ended, or that it took too long.
         """
         ours, theirs = socket.socketpair()
+        # A file, not a pipe: what a library printed just before it crashed is never lost.
+        output = os.memfd_create("engine output")
+        fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -74,14 +79,14 @@ class EngineProcess:
                 "--parent",
                 str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(theirs.fileno(),),
+                stdout=output,
+                stderr=output,
+                pass_fds=(theirs.fileno(), *inherited_fds),
                 # A Ctrl-C in the terminal is for the worker, which then ends its engines.
                 start_new_session=True,
             )
         reader, writer = await asyncio.open_connection(sock=ours)
-        engine = cls(process, reader, writer, tasks)
+        engine = cls(process, reader, writer, output)
         try:
             async with asyncio.timeout(timeout_s):
                 engine.ready = await engine._load(spec)
@@ -135,7 +140,7 @@ class EngineProcess:
         self._writer.close()
         self.kill()
         await self._process.wait()
-        await self._listener
+        self._close_output()
 
     async def _load(self, spec: LoadSpec) -> EngineReady:
         await self._send(Kind.LOAD, 0, spec.model_dump_json().encode())
@@ -165,23 +170,21 @@ class EngineProcess:
         """How the process ended; it is ended first if it still lives, since nothing can be asked of it."""
         self.kill()
         code = await self._process.wait()
-        await self._listener
+        words = self._last_words()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        log.error("engine died", extra={"pid": self.pid, "how": how, "output": list(self._words)})
+        log.error("engine died", extra={"pid": self.pid, "how": how, "output": words})
         return RuntimeFailedError(f"the engine process ended unexpectedly ({how})")
 
-    async def _listen(self) -> None:
-        """Keep the engine's output: vendor libraries print what they do not return."""
-        output = self._process.stdout
-        assert output is not None  # noqa: S101 - it was asked for as a pipe
-        while True:
-            try:
-                line = await output.readline()
-            except ValueError:
-                # A line longer than the stream's limit: dropped by readline itself.
-                continue
-            if not line:
-                return
-            text = line.decode(errors="replace").rstrip()
-            self._words.append(text)
-            log.debug("engine output", extra={"pid": self.pid, "line": text})
+    def _last_words(self) -> list[str]:
+        """The end of what the process printed: vendor libraries print what they do not return."""
+        if self._output < 0:
+            return []
+        size = os.fstat(self._output).st_size
+        start = max(0, size - LAST_WORDS_BYTES)
+        text = os.pread(self._output, LAST_WORDS_BYTES, start).decode(errors="replace")
+        return text.splitlines()[-LAST_WORDS:]
+
+    def _close_output(self) -> None:
+        if self._output >= 0:
+            os.close(self._output)
+            self._output = -1

@@ -26,6 +26,7 @@ from rkllama_protocol.names import Digest
 
 from rkllama_worker.engine.wire import LoadSpec
 from rkllama_worker.engine_process import EngineProcess
+from rkllama_worker.npu import Npu
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Resident:
     context_length: int = 0
     num_ctx: int | None = None
     """What the job that loaded it asked for; the model may have been able to give less."""
+    domains: range | None = None
+    """Of the NPU's address space."""
     keep_alive_s: float
     expires_at: float = math.inf
     """Monotonic; set when the last run ends."""
@@ -81,14 +84,14 @@ class Residency:
         limit_bytes: int,
         keep_alive_s: float,
         load_timeout_s: float,
-        tasks: asyncio.TaskGroup,
+        npu: Npu | None,
         changed: Callable[[], None],
     ) -> None:
         self._blobs = blobs
         self._limit_bytes = limit_bytes
         self._keep_alive_s = keep_alive_s
         self._load_timeout_s = load_timeout_s
-        self._tasks = tasks
+        self._npu = npu
         self._changed = changed
         self._models: dict[str, Resident] = {}
 
@@ -184,6 +187,7 @@ class Residency:
         await self._make_room(need)
         entry = Resident(
             model=model,
+            domains=self._domains(model),
             size=need,
             num_ctx=job.num_ctx,
             keep_alive_s=self._keep_alive_s,
@@ -193,7 +197,9 @@ class Residency:
         log.info("model loading", extra={"model": model.name})
         try:
             entry.engine = await EngineProcess.start(
-                self._spec(job), tasks=self._tasks, timeout_s=self._load_timeout_s
+                self._spec(job, entry),
+                timeout_s=self._load_timeout_s,
+                inherited_fds=self._npu.inherited_fds if self._npu else (),
             )
         except BaseException:
             del self._models[model.digest]
@@ -202,7 +208,9 @@ class Residency:
             raise
         ready = entry.engine.ready
         entry.state = "ready"
-        entry.size, entry.size_vram = ready.memory_bytes, ready.accelerator_bytes
+        # What is on an accelerator at all is shown as wholly there: clients read a split as "slow".
+        entry.size = ready.memory_bytes
+        entry.size_vram = entry.size if ready.accelerator_bytes else 0
         entry.context_length = ready.context_length
         log.info("model loaded", extra={"model": model.name, "load_s": ready.load_ns / 1e9})
         return entry
@@ -221,7 +229,14 @@ class Residency:
             for digest in evicted:
                 await self.unload(self._models[digest])
 
-    def _spec(self, job: Job) -> LoadSpec:
+    def _domains(self, model: ResolvedModel) -> range | None:
+        """IOMMU domains of a model that goes onto the NPU: no two share one."""
+        if self._npu is None or model.details.format != "rkllm":
+            return None
+        used = [entry.domains for entry in self if entry.domains is not None]
+        return self._npu.domains_for(weights_bytes(model), used)
+
+    def _spec(self, job: Job, entry: Resident) -> LoadSpec:
         model = job.model
         ending = WEIGHTS_ENDINGS.get(model.details.format)
         if ending is None:
@@ -246,4 +261,6 @@ class Residency:
             files=files,
             template=model.template,
             num_ctx=job.num_ctx,
+            sampling=job.sampling,
+            rkllm=self._npu.spec(entry.domains) if self._npu and entry.domains else None,
         )

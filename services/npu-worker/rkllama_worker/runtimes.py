@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import ctypes.util
 import importlib.util
+import logging
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
+from rkllama_board.board import Board
 from rkllama_service.process import SetupError
+from rkllm_bindings import Identity, LibraryError, find_library, identify
+
+from rkllama_worker.npu import Npu, take
+
+log = logging.getLogger(__name__)
 
 
 class RuntimeChoice(StrEnum):
@@ -17,7 +26,16 @@ class RuntimeChoice(StrEnum):
     CPU = "cpu"
 
 
-def _why_no_cpu() -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """The model formats this worker runs, and the NPU if `rkllm` is among them."""
+
+    formats: tuple[str, ...]
+    npu: Npu | None
+
+
+def why_no_cpu() -> str:
+    """Why llama.cpp cannot run here, or empty."""
     if importlib.util.find_spec("xllamacpp") is None:
         return "the CPU runtime is not installed (the extra `cpu`)"
     if ctypes.util.find_library("gomp") is None:
@@ -25,14 +43,47 @@ def _why_no_cpu() -> str:
     return ""
 
 
-def offered(choice: RuntimeChoice) -> tuple[str, ...]:
-    """The model formats this worker runs.
+def offered(choice: RuntimeChoice, board: Board, *, library: Path | None, abi: str) -> Offered:
+    """What to offer; `auto` is every runtime that can be loaded. May block for the NPU's lock.
 
     Raises:
         SetupError: The runtime asked for, or any at all, is not here; the sentence names the mend.
     """
-    if choice is RuntimeChoice.RKLLM:
-        raise SetupError("the RKLLM runtime is not part of this build")
-    if reason := _why_no_cpu():
-        raise SetupError(reason)
-    return ("gguf",)
+    formats: list[str] = []
+    npu: Npu | None = None
+    reasons: list[str] = []
+    if choice is not RuntimeChoice.CPU:
+        try:
+            identity = _identify(library, abi=abi)
+            npu = take(board, identity, abi=abi, explicit=library is not None)
+        except SetupError as error:
+            # What was named is meant: it is not passed over.
+            if choice is RuntimeChoice.RKLLM or library is not None:
+                raise
+            reasons.append(str(error))
+        else:
+            formats.append("rkllm")
+            log.info(
+                "rkllm library found",
+                extra={
+                    "path": str(identity.path),
+                    "family": identity.family,
+                    "version": identity.version,
+                    "emulator": identity.emulator,
+                },
+            )
+    if choice is not RuntimeChoice.RKLLM:
+        if reason := why_no_cpu():
+            reasons.append(reason)
+        else:
+            formats.append("gguf")
+    if not formats:
+        raise SetupError("; ".join(reasons))
+    return Offered(formats=tuple(formats), npu=npu)
+
+
+def _identify(library: Path | None, *, abi: str) -> Identity:
+    try:
+        return identify(find_library(library), abi=abi or None)
+    except LibraryError as error:
+        raise SetupError(str(error)) from error

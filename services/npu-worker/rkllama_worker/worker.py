@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -45,6 +44,7 @@ from rkllama_worker.market import Market
 from rkllama_worker.metrics import Metrics
 from rkllama_worker.residency import Residency
 from rkllama_worker.run import Run
+from rkllama_worker.runtimes import Offered
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Worker:
         bus: Bus,
         subjects: Subjects,
         tasks: asyncio.TaskGroup,
-        runtimes: Sequence[str],
+        runtimes: Offered,
         models_dir: Path,
         memory_limit_bytes: int,
         keep_alive_s: float,
@@ -80,7 +80,7 @@ class Worker:
         self._bus = bus
         self._subjects = subjects
         self._tasks = tasks
-        self._runtimes = tuple(runtimes)
+        self._runtimes = runtimes.formats
         self._memory_limit_bytes = memory_limit_bytes
         self._drain_timeout_s = drain_timeout_s
         self._http_url = http_url
@@ -92,7 +92,7 @@ class Worker:
             limit_bytes=memory_limit_bytes,
             keep_alive_s=keep_alive_s,
             load_timeout_s=load_timeout_s,
-            tasks=tasks,
+            npu=runtimes.npu,
             changed=self._changed,
         )
         self._market = Market(worker_id=worker_id, bus=bus, subjects=subjects, news=self._news)

@@ -33,7 +33,7 @@ STEP_NS = 50_000_000
 CALL = {"id": "call_1", "function": {"index": 0, "name": "f", "arguments": {"a": "<"}}}
 
 CHUNKS = (
-    Chunk(seq=0, load_ns=5_000_000),
+    Chunk(seq=0),
     Chunk(seq=1, ids=(1,), prompt_tokens=12, prefill_ns=30_000_000, thinking="hm"),
     Chunk(seq=2, ids=(2, 3), content="a <b> & \u00e9\u2028", decode_ns=40_000_000),
     Chunk(seq=3, ids=(4,)),

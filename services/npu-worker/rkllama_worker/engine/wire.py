@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from pydantic import BaseModel, ConfigDict
+from rkllama_protocol.messages import Sampling
 
 _HEAD = struct.Struct("!IBI")
 HEAD_BYTES = _HEAD.size
@@ -47,6 +48,19 @@ class EngineMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class RkllmSpec(EngineMessage):
+    """How the vendor's library is to load the model."""
+
+    library: str
+    """Path of `librkllmrt.so`."""
+    abi: str = ""
+    """Overrides what the library is identified as."""
+    base_domain_id: int = 0
+    """First IOMMU domain of the weights; domains are shared by all processes of the board."""
+    cpu_mask: int
+    """CPUs the library may use, one bit each."""
+
+
 class LoadSpec(EngineMessage):
     """The one model of this engine's life."""
 
@@ -62,6 +76,10 @@ class LoadSpec(EngineMessage):
     """A Jinja chat template that replaces the one among the files."""
     num_ctx: int | None = None
     """Context length in tokens; None is the default, both at most what the model was trained for."""
+    sampling: Sampling = Sampling()
+    """Of the job that loads it: some runtimes keep that for all runs."""
+    rkllm: RkllmSpec | None = None
+    """Given for models of format `rkllm`."""
 
 
 class EngineReady(EngineMessage):

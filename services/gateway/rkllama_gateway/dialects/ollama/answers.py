@@ -32,7 +32,6 @@ class _Tally:
         self._ready_ns = 0
         self._eval_count = 0
         self._prompt_tokens = 0
-        self._load_ns = 0
         self._prefill_ns = 0
         self._decode_ns = 0
 
@@ -46,7 +45,6 @@ class _Tally:
             raise fault(chunk.error_code, chunk.error_message, self._endpoint, model=self._model)
         self._eval_count += len(chunk.ids)
         self._prompt_tokens = chunk.prompt_tokens or self._prompt_tokens
-        self._load_ns = chunk.load_ns or self._load_ns
         self._prefill_ns = chunk.prefill_ns or self._prefill_ns
         self._decode_ns = chunk.decode_ns or self._decode_ns
         if not self._ready_ns and chunk.ids:
@@ -56,7 +54,7 @@ class _Tally:
         """The figures of the final record; `load_duration` is the time until prefill began."""
         figures = {
             "total_duration": elapsed_ns,
-            "load_duration": max(self._ready_ns, self._load_ns, 1),
+            "load_duration": max(self._ready_ns, 1),
             "prompt_eval_count": self._prompt_tokens,
             "prompt_eval_duration": self._prefill_ns,
             "eval_count": self._eval_count,

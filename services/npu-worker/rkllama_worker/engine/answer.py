@@ -1,0 +1,126 @@
+"""One answer: the runtime's ids on their way to chunks.
+
+    ids -> EOS -> detokenizer -> stop strings -> output parser -> chunk
+
+A pure function of the ids: durations are handed in, and how the ids were grouped changes only how the
+text is spread over the chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rkllama_protocol.codec import Chunk
+from rkllama_protocol.errors import RkllamaError
+from rkllama_protocol.messages import Job
+
+from rkllama_worker.engine.detokenizer import Detokenizer
+from rkllama_worker.engine.model_files import ModelFiles
+from rkllama_worker.engine.parser import OutputParser, thinks
+from rkllama_worker.engine.prompt import Prompt
+from rkllama_worker.engine.runtime.base import RunStats
+from rkllama_worker.engine.stops import StopMatcher
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Nanoseconds of the run so far."""
+
+    prefill_ns: int = 0
+    decode_ns: int = 0
+
+    def measured(self, stats: RunStats) -> Durations:
+        """The runtime's own measurements, where it has any."""
+        return Durations(
+            prefill_ns=self.prefill_ns if stats.prefill_ns is None else stats.prefill_ns,
+            decode_ns=self.decode_ns if stats.decode_ns is None else stats.decode_ns,
+        )
+
+
+class Answer:
+    """The chunks of one run; `seq` counts up from 0."""
+
+    def __init__(self, job: Job, prompt: Prompt, files: ModelFiles) -> None:
+        self.ids: list[int] = []
+        """Generated so far; EOS ids are no part of the answer."""
+        self.ended = False
+        """Whether an EOS id or a stop string has come: ids that follow are ignored."""
+        self.seq = 0
+        """Of the next chunk."""
+        self.ignored_options: tuple[str, ...] = ()
+        """What was asked for and the runtime cannot honour; told with the first chunk."""
+        self._prompt = prompt
+        self._eos_ids = files.eos_ids
+        self._detokenizer = Detokenizer(files.tokenizer)
+        self._stops = StopMatcher(job.stop)
+        # Asked not to think, a model's tags are text like any other (Ollama's rule).
+        thinking = thinks(prompt.template) and job.think is not False
+        self._parser = OutputParser(thinking=thinking, prompt=prompt.text)
+
+    def take(self, ids: Sequence[int], durations: Durations) -> Chunk | None:
+        """The chunk of one emission, also where its text is held back; None if it has no id."""
+        taken: list[int] = []
+        text = ""
+        for token in ids:
+            if self.ended:
+                break
+            if token in self._eos_ids:
+                self.ended = True
+                break
+            taken.append(token)
+            text += self._stops.feed(self._detokenizer.feed(token))
+            self.ended = self._stops.matched
+        if not taken:
+            return None
+        self.ids += taken
+        delta = self._parser.feed(text)
+        return self._chunk(
+            durations, ids=tuple(taken), content=delta.content, thinking=delta.thinking
+        )
+
+    def finish(self, reason: str, durations: Durations) -> Chunk:
+        """The terminal chunk, with the text that was held back."""
+        # A stop string may be complete only with the text that the detokeniser still holds.
+        text = self._stops.feed(self._detokenizer.flush()) + self._stops.flush()
+        first, rest = self._parser.feed(text), self._parser.flush()
+        return self._chunk(
+            durations,
+            content=first.content + rest.content,
+            thinking=first.thinking + rest.thinking,
+            finish="stop" if self.ended or self._stops.matched else reason,
+            context=(*self._prompt.ids, *self.ids),
+        )
+
+    def fail(self, error: RkllamaError, durations: Durations) -> Chunk:
+        """The terminal chunk of a run that failed."""
+        return self._chunk(durations, error_code=error.code, error_message=error.message)
+
+    def _chunk(
+        self,
+        durations: Durations,
+        *,
+        ids: tuple[int, ...] = (),
+        content: str = "",
+        thinking: str = "",
+        finish: str = "",
+        error_code: str = "",
+        error_message: str = "",
+        context: tuple[int, ...] = (),
+    ) -> Chunk:
+        seq, self.seq = self.seq, self.seq + 1
+        return Chunk(
+            seq=seq,
+            ids=ids,
+            content=content,
+            thinking=thinking,
+            prompt_tokens=0 if seq else len(self._prompt.ids),
+            prompt_hash="" if seq else self._prompt.digest,
+            ignored_options=() if seq else self.ignored_options,
+            prefill_ns=durations.prefill_ns,
+            decode_ns=durations.decode_ns,
+            finish=finish,
+            error_code=error_code,
+            error_message=error_message,
+            context=context,
+        )

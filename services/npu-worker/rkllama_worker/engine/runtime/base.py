@@ -1,0 +1,99 @@
+"""What an engine asks of a runtime: token ids in, token ids out, on the thread that calls.
+
+    open      load the model; blocks for as long as that takes
+    generate  one run; blocks until the runtime is idle again, whatever ended the run
+    abort     from any other thread: end the run under way soon
+    close     give the memory back; the object is not used after
+
+A runtime never sees text: templates, tokenising, EOS ids, stop strings and the bound on new tokens are
+the engine's. It keeps what it has computed of a prompt and reuses the longest prefix it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from rkllama_protocol.messages import Sampling
+
+Emit = Callable[[Sequence[int]], bool]
+"""Takes the next ids, in order; False asks the runtime to end the run. Ids that come after are ignored.
+
+It may be called on any thread, but never after `generate` has returned.
+"""
+
+RuntimeFinish = Literal["stop", "length", "aborted"]
+"""`stop`: the runtime knows an end-of-sequence id and met it; `aborted`: it was told to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """What a run is asked for, besides its prompt."""
+
+    sampling: Sampling
+    max_tokens: int
+    """At least 1, and at most what is left of the context after the prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStats:
+    """How a run went."""
+
+    reused_tokens: int
+    """Of the prompt, not computed again; 0 if the runtime does not tell."""
+    finish: RuntimeFinish
+    prefill_ns: int | None = None
+    """The runtime's own measurement; without one the engine's clock is used."""
+    decode_ns: int | None = None
+    """The same."""
+    text: bytes | None = None
+    """What the runtime itself says the ids mean, where it says so: a check of the tokenizer."""
+
+
+class Runtime(Protocol):
+    """One loaded model."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the context."""
+        ...
+
+    @property
+    def usable_tokens(self) -> int:
+        """The same without what the runtime keeps for itself."""
+        ...
+
+    @property
+    def accelerator_bytes(self) -> int:
+        """Memory in use that belongs to the accelerator; 0 on a CPU."""
+        ...
+
+    def generate(self, prompt: Sequence[int], request: GenerateRequest, emit: Emit) -> RunStats:
+        """Run `prompt`, 1 to `context_length - 1` ids, and emit every generated id.
+
+        Raises:
+            RuntimeFailedError: The runtime returned a status; it may be used again.
+        """
+        ...
+
+    def ignored(self, sampling: Sampling) -> frozenset[str]:
+        """Names of the sampling options that a run with these values would not get."""
+        ...
+
+    def embed(self, prompt: Sequence[int], *, last_only: bool) -> Sequence[Sequence[float]]:
+        """Hidden states of the last layer: a row for each id of `prompt`, or only the last row.
+
+        Raises:
+            UnsupportedError: This runtime does not give them.
+            RuntimeFailedError: The runtime returned a status; it may be used again.
+        """
+        ...
+
+    def abort(self) -> None:
+        """End the run under way. Harmless when idle; lost if `generate` has not begun: send it again."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...

@@ -1,0 +1,122 @@
+"""Ids to chunks: nothing lost, nothing after the end, the same however the ids were grouped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rkllama_protocol.codec import Chunk
+from rkllama_protocol.errors import RuntimeFailedError
+from rkllama_protocol.messages import Job
+from rkllama_worker.engine.answer import Answer, Durations
+from rkllama_worker.engine.model_files import ModelFiles
+from rkllama_worker.engine.prompt import Prompt
+
+MakeJob = Callable[..., Job]
+TEXT = "One 🦜, two 漢字.\n\nUser: three"
+PROMPT = Prompt(ids=(5, 6, 7), text="")
+
+
+def chunks(answer: Answer, groups: list[list[int]]) -> list[Chunk]:
+    made = [answer.take(group, Durations(10, i)) for i, group in enumerate(groups)]
+    return [*filter(None, made), answer.finish("length", Durations(10, 99))]
+
+
+def content(made: list[Chunk]) -> str:
+    return "".join(chunk.content for chunk in made)
+
+
+def test_every_id_is_carried_also_where_its_text_is_held_back(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    ids = facts.tokenizer.encode(TEXT, add_special_tokens=False).ids
+
+    made = chunks(Answer(make_job(), PROMPT, facts), [[token] for token in ids])
+
+    assert [chunk.ids for chunk in made] == [*((token,) for token in ids), ()]
+    assert [chunk.seq for chunk in made] == list(range(len(ids) + 1))
+    assert content(made) == TEXT
+    assert any(not chunk.content for chunk in made[:-1])
+
+
+def test_the_first_chunk_tells_of_the_prompt_and_the_last_of_everything(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    made = chunks(Answer(make_job(), PROMPT, facts), [[40], [41]])
+
+    assert [chunk.prompt_tokens for chunk in made] == [3, 0, 0]
+    assert [bool(chunk.prompt_hash) for chunk in made] == [True, False, False]
+    assert [chunk.finish for chunk in made] == ["", "", "length"]
+    assert made[-1].context == (5, 6, 7, 40, 41)
+    assert [chunk.decode_ns for chunk in made] == [0, 1, 99]
+
+
+def test_an_eos_id_ends_the_answer_and_is_no_part_of_it(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    answer = Answer(make_job(), PROMPT, facts)
+
+    made = chunks(answer, [[40, 2, 41], [42]])
+
+    assert answer.ended
+    assert [(chunk.ids, chunk.finish) for chunk in made] == [((40,), ""), ((), "stop")]
+
+
+def test_a_stop_string_ends_the_answer_before_it(facts: ModelFiles, make_job: MakeJob) -> None:
+    ids = facts.tokenizer.encode(TEXT, add_special_tokens=False).ids
+
+    made = chunks(Answer(make_job(stop=("\n\nUser",)), PROMPT, facts), [ids])
+
+    assert content(made) == "One 🦜, two 漢字."
+    assert made[-1].finish == "stop"
+
+
+def test_a_stop_string_may_end_in_text_that_was_held_back(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    """The answer is cut off in the middle of a character, which is shown as U+FFFD."""
+    half = facts.tokenizer.encode("🦜", add_special_tokens=False).ids[0]
+
+    made = chunks(Answer(make_job(stop=("\ufffd",)), PROMPT, facts), [[half]])
+
+    assert (content(made), made[-1].finish) == ("", "stop")
+
+
+def test_reasoning_is_parted_only_if_that_is_wanted(facts: ModelFiles, make_job: MakeJob) -> None:
+    prompt = dataclasses.replace(PROMPT, template="… </think> …")
+    ids = facts.tokenizer.encode("<think>hm</think>yes", add_special_tokens=False).ids
+
+    parted = chunks(Answer(make_job(), prompt, facts), [ids])
+    unparted = chunks(Answer(make_job(think=False), prompt, facts), [ids])
+
+    assert (content(parted), "".join(chunk.thinking for chunk in parted)) == ("yes", "hm")
+    assert content(unparted) == "<think>hm</think>yes"
+
+
+def test_a_failure_is_a_terminal_chunk_with_its_code(facts: ModelFiles, make_job: MakeJob) -> None:
+    answer = Answer(make_job(), PROMPT, facts)
+    answer.take([40], Durations())
+
+    chunk = answer.fail(RuntimeFailedError("it broke"), Durations())
+
+    assert (chunk.seq, chunk.error_code, chunk.error_message) == (1, "runtime_failed", "it broke")
+    assert chunk.terminal
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_how_the_ids_are_grouped_does_not_matter(
+    facts: ModelFiles, make_job: MakeJob, data: st.DataObject
+) -> None:
+    text = "<think>a 🦜</think>\n b漢 END c"
+    ids = facts.tokenizer.encode(text, add_special_tokens=False).ids
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(ids)))))
+    groups = [ids[a:b] for a, b in zip([0, *cuts], [*cuts, len(ids)], strict=True)]
+    prompt = dataclasses.replace(PROMPT, template="</think>")
+
+    made = chunks(Answer(make_job(stop=("END",)), prompt, facts), groups)
+
+    assert content(made) == "b漢 "
+    assert "".join(chunk.thinking for chunk in made) == "a 🦜"

@@ -1,0 +1,232 @@
+"""Prompts: rendered, tokenised once, with one BOS, and cut to fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rkllama_protocol.errors import InvalidJobError, InvalidModelError, PromptTooLongError
+from rkllama_protocol.messages import ChatMessage, Job
+from rkllama_worker.engine import model_files
+from rkllama_worker.engine.model_files import ModelFiles
+from rkllama_worker.engine.prompt import PromptBuilder
+from tokenizers import Tokenizer
+
+MakeJob = Callable[..., Job]
+
+
+def text_of(facts: ModelFiles, job: Job, *, context_length: int = 2048) -> str:
+    """The prompt as the model sees it."""
+    prompt = PromptBuilder(facts, context_length=context_length).build(job)
+    return str(facts.tokenizer.decode(prompt.ids, skip_special_tokens=False))
+
+
+def test_a_chat_is_rendered_up_to_where_the_model_begins(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    assert text_of(facts, make_job("Hi", "Hello.", "Bye")) == (
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+        "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_marks_of_the_template_are_single_tokens(facts: ModelFiles, make_job: MakeJob) -> None:
+    prompt = PromptBuilder(facts, context_length=99).build(make_job("Hi"))
+
+    assert prompt.ids[0] == facts.tokenizer.token_to_id("<|im_start|>")
+
+
+def test_a_completion_is_taken_as_it_is(facts: ModelFiles, make_job: MakeJob) -> None:
+    assert text_of(facts, make_job(kind="completion", prompt="Once  upon")) == "Once  upon"
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_bos_that_is_wanted_stands_there_once(
+    facts: ModelFiles, make_job: MakeJob, written: bool
+) -> None:
+    """Some templates write it, some leave it to the tokenizer."""
+    template = ("{{ bos_token }}" if written else "") + "{{ messages[0].content }}"
+    wanting = dataclasses.replace(facts, bos_id=1, templates={"default": template})
+
+    assert text_of(wanting, make_job("Hi")) == "<|im_start|>Hi"
+    assert text_of(wanting, make_job(kind="completion", prompt="Hi")) == "<|im_start|>Hi"
+
+
+def test_the_template_for_tools_is_taken_when_there_are_tools(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    both = dataclasses.replace(facts, templates={"default": "plain", "tool_use": "tools"})
+
+    assert text_of(both, make_job("Hi")) == "plain"
+    assert text_of(both, make_job("Hi", tools=({"type": "function"},))) == "tools"
+
+
+def test_messages_have_the_shape_that_templates_read(facts: ModelFiles, make_job: MakeJob) -> None:
+    showing = dataclasses.replace(facts, templates={"default": "{{ messages | tojson }}"})
+    call = {"function": {"name": "look", "arguments": {"at": "sky"}}}
+    messages = (
+        ChatMessage(role="user", content="What?", images=("aGk=",)),
+        ChatMessage(role="assistant", thinking="Hm.", tool_calls=(call,)),
+        ChatMessage(role="tool", content="blue", tool_name="look", tool_call_id="c1"),
+    )
+
+    assert json.loads(text_of(showing, make_job(messages=messages))) == [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]},
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": "Hm.",
+            "tool_calls": [{"type": "function", **call}],
+        },
+        {"role": "tool", "content": "blue", "name": "look", "tool_call_id": "c1"},
+    ]
+
+
+@pytest.mark.parametrize(("think", "text"), [(None, "unset"), (False, "False"), ("high", "True")])
+def test_the_wish_to_think_reaches_the_template(
+    facts: ModelFiles, make_job: MakeJob, think: bool | str | None, text: str
+) -> None:
+    asking = "{{ enable_thinking if enable_thinking is defined else 'unset' }}"
+    thinking = dataclasses.replace(facts, templates={"default": asking})
+
+    assert text_of(thinking, make_job("Hi", think=think)) == text
+
+
+def test_a_model_without_a_template_says_so(facts: ModelFiles, make_job: MakeJob) -> None:
+    with pytest.raises(InvalidJobError, match="no chat template"):
+        text_of(dataclasses.replace(facts, templates={}), make_job("Hi"))
+
+
+def test_an_empty_prompt_is_refused(facts: ModelFiles, make_job: MakeJob) -> None:
+    with pytest.raises(InvalidJobError, match="empty"):
+        text_of(facts, make_job(kind="completion", prompt=""))
+
+
+def conversation(count: int) -> tuple[ChatMessage, ...]:
+    turns = (
+        ChatMessage(role="user" if i % 2 == 0 else "assistant", content=f"message {i}")
+        for i in range(count)
+    )
+    return (ChatMessage(role="system", content="be brief"), *turns)
+
+
+def test_the_oldest_messages_go_until_the_prompt_fits(facts: ModelFiles, make_job: MakeJob) -> None:
+    """As many as fit stay, the system message and the last one in any case."""
+    builder = PromptBuilder(facts, context_length=100)
+    messages = conversation(21)
+
+    prompt = builder.build(make_job(messages=messages))
+
+    assert len(prompt.ids) < 100
+    assert "be brief" in prompt.text
+    assert prompt.text.rstrip().endswith("message 20<|im_end|>\n<|im_start|>assistant")
+    kept = [i for i in range(21) if f"message {i}<" in prompt.text]
+    assert kept == list(range(kept[0], 21))
+    one_more = (messages[0], *messages[kept[0] :])
+    with pytest.raises(PromptTooLongError):
+        builder.build(make_job(messages=one_more, truncate=False))
+
+
+def test_a_cut_that_the_template_refuses_is_moved_on(facts: ModelFiles, make_job: MakeJob) -> None:
+    """Templates that want a user's message first would turn a long conversation into an error."""
+    strict = (
+        "{% if messages[1].role != 'user' %}{{ raise_exception('user first') }}{% endif %}"
+        "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    )
+    wanting = dataclasses.replace(facts, templates={"default": strict})
+    builder = PromptBuilder(wanting, context_length=60)
+
+    prompt = builder.build(make_job(messages=conversation(21)))
+
+    first = prompt.text.splitlines()[1]
+    assert first != "message 0"
+    assert int(first.split()[1]) % 2 == 0
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+def test_a_last_message_that_does_not_fit_is_refused(
+    facts: ModelFiles, make_job: MakeJob, truncate: bool
+) -> None:
+    job = make_job("one", "two", "word " * 200, truncate=truncate)
+
+    with pytest.raises(PromptTooLongError, match="longer than the context length"):
+        text_of(facts, job, context_length=100)
+
+
+def test_a_completion_leaves_room_for_one_token(facts: ModelFiles, make_job: MakeJob) -> None:
+    job = make_job(kind="completion", prompt=" word" * 50)
+
+    PromptBuilder(facts, context_length=51).build(job)
+    with pytest.raises(PromptTooLongError):
+        PromptBuilder(facts, context_length=50).build(job)
+
+
+def test_the_digest_depends_on_every_id(facts: ModelFiles, make_job: MakeJob) -> None:
+    builder = PromptBuilder(facts, context_length=99)
+    digests = {builder.build(make_job(text)).digest for text in ("Hi", "Ho", "Hi")}
+
+    assert len(digests) == 2
+    assert all(len(digest) == 16 for digest in digests)
+
+
+# ------------------------------------------------------------------ the model's files
+
+
+def written(folder: Path, files: dict[str, str], **contents: str) -> dict[str, str]:
+    """`files` with some replaced: `written(folder, files, **{"config.json": "{}"})`."""
+    for name, text in contents.items():
+        (folder / name).write_text(text)
+    return files | {name: str(folder / name) for name in contents}
+
+
+@pytest.mark.parametrize(
+    ("generation", "tokenizer_config", "ids"),
+    [
+        ('{"eos_token_id": [2, 0]}', "{}", {0, 2}),
+        ('{"eos_token_id": 2}', "{}", {2}),
+        ("{}", '{"eos_token": {"content": "<|im_end|>"}}', {2}),
+        ("{}", "{}", {7}),
+    ],
+)
+def test_the_ids_that_end_an_answer_are_found(
+    tmp_path: Path, files: dict[str, str], generation: str, tokenizer_config: str, ids: set[int]
+) -> None:
+    contents = {
+        "generation_config.json": generation,
+        "tokenizer_config.json": tokenizer_config,
+        "config.json": '{"eos_token_id": 7}',
+    }
+
+    assert model_files.read(written(tmp_path, files, **contents)).eos_ids == ids
+
+
+def test_templates_replace_each_other_in_order(tmp_path: Path, files: dict[str, str]) -> None:
+    named = '{"chat_template": [{"name": "default", "template": "c"}]}'
+    listed = written(tmp_path, files, **{"tokenizer_config.json": named})
+    own = written(tmp_path, listed, **{"chat_template.jinja": "b"})
+
+    assert model_files.read(listed).templates == {"default": "c"}
+    assert model_files.read(own).templates == {"default": "b"}
+    assert model_files.read(own, template="a").templates == {"default": "a"}
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_file_is_named(
+    tmp_path: Path, files: dict[str, str], name: str, content: str
+) -> None:
+    with pytest.raises(InvalidModelError, match=name):
+        model_files.read(written(tmp_path, files, **{name: content}))
+
+
+def test_limits_of_the_training_run_do_not_cut_prompts(
+    tmp_path: Path, tokenizer: Tokenizer, files: dict[str, str]
+) -> None:
+    limited = Tokenizer.from_str(tokenizer.to_str())
+    limited.enable_truncation(3)
+    listed = written(tmp_path, files, **{"tokenizer.json": limited.to_str()})
+
+    assert len(model_files.read(listed).tokenizer.encode("one two three four five").ids) > 3
