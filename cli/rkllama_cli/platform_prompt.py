@@ -9,11 +9,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 
 from rkllama_board import PLATFORM_VARIABLE, Board, Soc, detect
 from rkllama_service.process import SetupError
+
+log = logging.getLogger(__name__)
 
 CHOICES = {"1": Soc.RK3588, "2": Soc.RK3576}
 QUESTION = f"Enter selection (1-{len(CHOICES)}):"
@@ -50,12 +53,14 @@ def with_platform(environ: dict[str, str], soc: Soc | None) -> dict[str, str]:
     return environ if soc is None else environ | {PLATFORM_VARIABLE: soc.value}
 
 
-async def choose(runtime: str, setting: str) -> Soc | None:
-    """Ask, if it has to be asked; None if it had not.
+async def choose(runtime: str, setting: str, *, library_named: bool) -> Soc | None:
+    """Ask, if it has to be asked; None if it had not, or nobody can be.
 
     Args:
         runtime: `auto`, `rkllm` or `cpu`; only `rkllm` asks.
         setting: What the variable says, or empty.
+        library_named: A person named the library: without a terminal the worker runs all the same, since a
+            machine without an NPU, such as one with the emulator, is then meant.
 
     Raises:
         SetupError: Nobody is there to ask, or the input ended.
@@ -63,6 +68,9 @@ async def choose(runtime: str, setting: str) -> Soc | None:
     if not unknown(detect(platform=setting), runtime=runtime):
         return None
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        if library_named:
+            log.warning("SoC not detected", extra={"variable": PLATFORM_VARIABLE})
+            return None
         raise SetupError(
             f"the SoC was not detected; set {PLATFORM_VARIABLE} to one of {_known()}, or use a terminal"
         )

@@ -142,7 +142,9 @@ async def serve(plan: Plan, stop: asyncio.Event) -> int:
     Raises:
         SetupError: Something a person has to mend.
     """
-    asking = platform_prompt.choose(plan.runtime, read_shared().platform)
+    asking = platform_prompt.choose(
+        plan.runtime, read_shared().platform, library_named=plan.rkllm_library is not None
+    )
     soc = await process.unless(stop, asking)
     if stop.is_set():
         return 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import grp
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,18 +25,21 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _PERCENT = re.compile(r"(\d+)\s*%")
 _KHZ = 1000
 
+Ask = Callable[[Path], drm.DrmVersion | None]
 
-def detect(root: Path = Path("/"), *, platform: str = "") -> Board:
+
+def detect(root: Path = Path("/"), *, platform: str = "", ask: Ask = drm.query_node) -> Board:
     """What this board is and has; never fails, unreadable things are unknown.
 
     Args:
         root: Where /dev, /proc and /sys are.
         platform: What the operator says the SoC is (`RKLLAMA_PLATFORM`); counts only if nothing is found.
+        ask: How to ask the driver of a render node for its name and version.
     """
-    node = _node(root)
+    node = _node(root, ask)
     part, source = _part(root, node.device, platform)
     soc = parse_soc(part)
-    version, version_source = _driver_version(root, node)
+    version, version_source = _driver_version(root, node, ask)
     memory = _meminfo(root)
     return Board(
         soc=soc,
@@ -81,7 +85,7 @@ class _Node:
     """The NPU's folder in sysfs."""
 
 
-def _node(root: Path) -> _Node:
+def _node(root: Path, ask: Ask) -> _Node:
     """Sysfs knows the driver of each node; where it is hidden, the drivers themselves are asked."""
     for entry in _numbered(root / "sys/class/drm", "renderD*"):
         if _is_npu(entry / "device"):
@@ -93,7 +97,7 @@ def _node(root: Path) -> _Node:
     if _exists(misc):
         return _Node(path=misc, kind=NodeKind.MISC)
     for path in _numbered(root / "dev/dri", "renderD*"):
-        answer = drm.query_node(path)
+        answer = ask(path)
         if answer is not None and answer.name == _DRM_NAME:
             return _Node(path=path, kind=NodeKind.DRM)
     return _Node()
@@ -159,12 +163,12 @@ def _npu_names(root: Path, device: Path | None) -> list[str]:
     return names
 
 
-def _driver_version(root: Path, node: _Node) -> tuple[str, str]:
+def _driver_version(root: Path, node: _Node, ask: Ask) -> tuple[str, str]:
     path = root / "sys/module/rknpu/version"
     if version := _version_in(_read(path)):
         return version, str(path)
     if node.path is not None and node.kind is NodeKind.DRM:
-        answer = drm.query_node(node.path)
+        answer = ask(node.path)
         if answer is not None and answer.name == _DRM_NAME:
             return ".".join(map(str, answer.version)), "DRM_IOCTL_VERSION"
     for path in _driver_files(root, "version"):

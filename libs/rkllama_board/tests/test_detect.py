@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rkllama_board import NodeKind, Soc, SocSource, detect
 from rkllama_board.detect import parse_load
+from rkllama_board.drm import DrmVersion
 
 ROCK_5B = "radxa,rock-5b\0rockchip,rk3588\0"
 
@@ -143,6 +144,21 @@ def test_the_misc_device_is_found_where_sysfs_is_hidden(tree: Tree) -> None:
     board = detect(tree.root)
 
     assert (board.npu_node, board.announced_node) == (node, None)
+
+
+def test_where_sysfs_is_hidden_the_nodes_are_asked_and_tell_the_driver_version(tree: Tree) -> None:
+    """No root is needed: opening the node is enough."""
+    tree.write("dev/dri/renderD128")
+    tree.write("dev/dri/renderD129")
+    names = {"renderD128": "panthor", "renderD129": "rknpu"}
+
+    def ask(path: Path) -> DrmVersion:
+        return DrmVersion(name=names[path.name], version=(0, 9, 8), date="", description="")
+
+    board = detect(tree.root, ask=ask)
+
+    assert board.npu_node == tree.root / "dev/dri/renderD129"
+    assert (board.driver_version, board.driver_version_source) == ("0.9.8", "DRM_IOCTL_VERSION")
 
 
 @pytest.mark.parametrize("how", ["class", "module"])

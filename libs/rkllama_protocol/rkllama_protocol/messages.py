@@ -157,6 +157,8 @@ class CreateRequest(Message):
     """Ollama's `from`."""
     files: dict[str, str] = Field(default_factory=dict)
     """File name to digest, as the client sent it."""
+    adapters: dict[str, str] = Field(default_factory=dict)
+    """LoRA adapters, file name to digest; at most one."""
     template: str = ""
     system: str = ""
     license: tuple[str, ...] = ()
@@ -169,6 +171,16 @@ class PullRequest(Message):
 
     stream_id: Token
     model: str
+
+
+class VerifyRequest(Message):
+    """Read a model's blobs, or with an empty name every model's, and compare them with their digests.
+
+    Progress goes to `stream_id`: a record for each blob, and an error that names what is damaged.
+    """
+
+    stream_id: Token
+    model: str = ""
 
 
 class StreamCancel(Message):

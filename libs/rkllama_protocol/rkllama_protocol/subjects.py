@@ -60,6 +60,7 @@ class StoreVerb(StrEnum):
     DELETE = "delete"
     CREATE = "create"
     PULL = "pull"
+    VERIFY = "verify"
     CANCEL = "cancel"
 
 

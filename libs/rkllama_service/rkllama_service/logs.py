@@ -54,5 +54,5 @@ def configure(*, debug: bool, stream: TextIO | None = None) -> None:
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True
     )
-    for noisy in ("uvicorn.access", "uvicorn.error", "httpx", "httpcore", "asyncio", "nats"):
+    for noisy in ("uvicorn.access", "uvicorn.error", "httpx2", "httpcore2", "asyncio", "nats"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

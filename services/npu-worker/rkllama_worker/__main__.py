@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from rkllama_board.detect import detect
 from rkllama_protocol.bus import Bus
@@ -22,6 +23,8 @@ async def main(stop: asyncio.Event) -> None:
     settings, shared = read(Settings)
     logs.configure(debug=shared.debug)
     board = detect(platform=shared.platform)
+    if settings.npu_node is not None:
+        board = replace(board, npu_node=settings.npu_node)
     runtimes = await asyncio.to_thread(
         offered, settings.runtime, board, library=shared.rkllm_library, abi=shared.rkllm_abi
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes.util
+import ctypes
 import importlib.util
 import logging
 from dataclasses import dataclass
@@ -38,7 +38,9 @@ def why_no_cpu() -> str:
     """Why llama.cpp cannot run here, or empty."""
     if importlib.util.find_spec("xllamacpp") is None:
         return "the CPU runtime is not installed (the extra `cpu`)"
-    if ctypes.util.find_library("gomp") is None:
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
         return "the CPU runtime needs the system package libgomp1 (apt install libgomp1)"
     return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,6 +32,8 @@ class Settings(BaseSettings):
     """Name of the board on the bus; the host name if none is given."""
     runtime: RuntimeChoice = RuntimeChoice.AUTO
     """`auto` offers every runtime that can be loaded, `cpu` and `rkllm` only that one."""
+    npu_node: Path | None = None
+    """Device node of the NPU, where it is not found by itself; this worker has it to itself."""
     http_host: str = "127.0.0.1"
     """Address of the port for probes and metrics."""
     http_port: int = Field(default=0, ge=0, le=65535)

@@ -1,0 +1,47 @@
+"""Emulated boards for tests: libraries built once, scripted models, created over HTTP as a person would."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import ollama
+from rkllm_bindings.emulator import ModelScript, build, byte_level_tokenizer
+
+EOS = 257
+SPECIAL = {256: "<|im_start|>", EOS: "<|im_end|>"}
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def library(family: str, folder: Path) -> Path:
+    """The emulator built for an ABI family."""
+    return build(family, folder)
+
+
+def prompt_ids(script: ModelScript, content: str) -> list[int]:
+    """The ids that a chat with one user message becomes."""
+    return script.tokenize(f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n")
+
+
+def model_files(script: ModelScript, folder: Path) -> dict[str, Path]:
+    """The files of a model, by the names they are created with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    script = replace(script, special=SPECIAL, eos=(EOS,))
+    weights = script.write(folder / "model.rkllm")
+    tokenizer = folder / "tokenizer.json"
+    tokenizer.write_text(json.dumps(byte_level_tokenizer(SPECIAL)))
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps({"eos_token": SPECIAL[EOS], "chat_template": TEMPLATE}))
+    return {path.name: path for path in (weights, tokenizer, config)}
+
+
+def create(client: ollama.Client, name: str, script: ModelScript, folder: Path) -> ModelScript:
+    """Create the model on a server; the script with what all of them share."""
+    files = model_files(script, folder / name)
+    digests = {title: client.create_blob(path) for title, path in files.items()}
+    client.create(name, files=digests)
+    return replace(script, special=SPECIAL, eos=(EOS,))
