@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME_EXTRAS := gateway,worker,cpu,store,cli
 
-.PHONY: install install-dev demo serve check test bench clean
+.PHONY: install install-dev demo serve check test test-arm64 bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -34,6 +34,10 @@ check: install-dev
 
 test: install-dev
 	$(BIN)/python -m pytest
+
+# As root, some ten minutes: the binding tests on aarch64 under qemu-user.
+test-arm64:
+	tests/arm64/run.sh
 
 bench: install-dev
 	$(BIN)/python -m bench

@@ -21,6 +21,9 @@ from rkllama_worker.engine.wire import RkllmSpec
 
 log = logging.getLogger(__name__)
 
+MASK_BITS = 32
+MOST_CPUS = 8
+"""What the library accepts on RK3588 and RK3576 (semantics.md section 11)."""
 NODE_WAIT_S = 10.0
 """How long a worker waits for the node: an engine of a worker that died lives for a second."""
 
@@ -62,8 +65,10 @@ class Npu:
         )
 
 
-def take(board: Board, identity: Identity, *, abi: str, explicit: bool) -> Npu:
-    """This board's NPU, for this process alone; blocks while an orphan still has it.
+def take(
+    board: Board, identity: Identity, *, abi: str, explicit: bool, wait_s: float = NODE_WAIT_S
+) -> Npu:
+    """This board's NPU, for this process alone; blocks for `wait_s` while an orphan still has it.
 
     `explicit` says that the library was named by a person: then a machine without a device node,
     such as one with the emulator, is a board too.
@@ -75,7 +80,7 @@ def take(board: Board, identity: Identity, *, abi: str, explicit: bool) -> Npu:
     lock: NodeLock | None = None
     if board.npu_node is not None:
         try:
-            lock = acquire(board.npu_node, wait_s=NODE_WAIT_S)
+            lock = acquire(board.npu_node, wait_s=wait_s)
         except (NodeBusyError, NodeUnusableError) as error:
             raise SetupError(str(error)) from error
     elif explicit:
@@ -99,8 +104,5 @@ def usable_mask(mask: int, available: Iterable[int]) -> int:
     cpus = sorted(available)
     if cpus_of(mask) <= set(cpus):
         return mask
-    return sum(1 << cpu for cpu in cpus if cpu < 32) & _lowest_bits(cpus)
-
-
-def _lowest_bits(cpus: list[int]) -> int:
-    return sum(1 << cpu for cpu in cpus[:8])
+    usable = [cpu for cpu in cpus if cpu < MASK_BITS][:MOST_CPUS]
+    return sum(1 << cpu for cpu in usable)
