@@ -103,7 +103,9 @@ def test_a_streamed_chat_is_the_same_text_in_pieces(client: ollama.Client) -> No
 
 
 def test_generate_stops_at_num_predict(client: ollama.Client) -> None:
-    answer = client.generate(MODEL, "Count to one hundred.", options={"num_predict": 7})
+    answer = client.generate(
+        MODEL, "Count to one hundred.", options={"num_predict": 7, "temperature": 0}
+    )
 
     assert (answer.eval_count, answer.done_reason) == (7, "length")
     assert answer.context

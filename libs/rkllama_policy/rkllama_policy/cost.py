@@ -40,6 +40,7 @@ def weights_bytes(model: ResolvedModel) -> int:
 def prompt_tokens(job: Job) -> int:
     """An estimate of the prompt's length, for those who have no tokenizer."""
     chars = len(job.prompt) + sum(len(message.content) for message in job.messages)
+    chars += sum(len(text) for text in job.inputs)
     return math.ceil(chars / CHARS_PER_TOKEN)
 
 

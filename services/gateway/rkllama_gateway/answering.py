@@ -17,12 +17,12 @@ from rkllama_gateway.job import HeldJob
 from rkllama_gateway.jobs import Jobs
 from rkllama_gateway.metrics import Metrics
 
+IGNORED_OPTIONS = "x-rkllama-ignored-options"
+"""Names the options that the model's runtime cannot honour, of those that were asked for."""
+
 
 class Answer(Protocol):
     """How a dialect writes chunks down. Times are nanoseconds."""
-
-    def record(self, chunk: Chunk, *, now_ns: int, elapsed_ns: int) -> bytes | None:
-        """What a streaming client gets for the chunk, if anything."""
 
     def add(self, chunk: Chunk, *, elapsed_ns: int) -> None:
         """Keep the chunk for `whole`."""
@@ -32,6 +32,13 @@ class Answer(Protocol):
 
     def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
         """What any client gets for a load."""
+
+
+class Record(Protocol):
+    """How a dialect that streams writes one chunk down: the lines of it, if there are any."""
+
+    def __call__(self, chunk: Chunk, *, now_ns: int, elapsed_ns: int) -> bytes | None:
+        """What the client gets for the chunk. Times are nanoseconds."""
 
 
 class AnswerResponse(Response):
@@ -46,9 +53,12 @@ class AnswerResponse(Response):
         explain: Callable[[RkllamaError], DialectError],
         jobs: Jobs,
         metrics: Metrics,
-        stream: bool,
+        record: Record | None = None,
     ) -> None:
-        """`explain` puts a failure into the dialect's words, `errors` writes those down."""
+        """`explain` puts a failure into the dialect's words, `errors` writes those down.
+
+        `record` is given for a client that wants a stream.
+        """
         super().__init__()
         self._held = held
         self._answer = answer
@@ -57,13 +67,13 @@ class AnswerResponse(Response):
         self._jobs = jobs
         self._metrics = metrics
         # A load is answered with one object, also to a client that streams.
-        self._stream = stream and held.job.kind != "load"
+        self._record = None if held.job.kind == "load" else record
         self._outcome = "ok"
         self._began_ns = time.monotonic_ns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; returns when the last byte is sent, or the client is gone."""
-        connection = Connection(send, self._errors, stream=self._stream)
+        connection = Connection(send, self._errors, stream=self._record is not None)
         try:
             async with watching(receive, lambda: self._jobs.cancel(self._held)):
                 await self._play(connection)
@@ -93,10 +103,12 @@ class AnswerResponse(Response):
         try:
             for chunk in batch:
                 self._metrics.note_chunk(self._held, chunk, elapsed_ns / 1e9)
-                if not self._stream:
+                if chunk.ignored_options:
+                    connection.add_header(IGNORED_OPTIONS, ", ".join(sorted(chunk.ignored_options)))
+                if self._record is None:
                     self._answer.add(chunk, elapsed_ns=elapsed_ns)
                     continue
-                line = self._answer.record(chunk, now_ns=now_ns, elapsed_ns=elapsed_ns)
+                line = self._record(chunk, now_ns=now_ns, elapsed_ns=elapsed_ns)
                 if line is not None:
                     lines.append(line)
         finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import httpx2
 from fastapi import FastAPI
 from rkllama_service.http import probes
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,6 +32,7 @@ def build(gateway: Gateway, client: httpx2.AsyncClient, *, listen_host: str) -> 
     app.router.routes.extend(probes(gateway.metrics.registry, gateway.not_ready))
     app.add_exception_handler(DialectError, _on_dialect_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_client_gone)
     return Edge(app, listen_host=listen_host)
 
 
@@ -45,6 +47,11 @@ async def _on_http_error(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     text = "404 page not found" if status == httpx2.codes.NOT_FOUND else str(error)
     return PlainTextResponse(text, status_code=status, media_type="text/plain")
+
+
+async def _on_client_gone(_: Request, __: Exception) -> Response:
+    """The client went away while it sent its request: nobody reads this."""
+    return Response(status_code=499)
 
 
 class Edge:
@@ -83,7 +90,10 @@ def _no_route(request: Request) -> Response | None:
     if path in OWN_PATHS:
         return None
     if (redirect := routes.redirect(path, method)) is not None:
-        return Response(status_code=redirect.status, headers={"location": redirect.path})
+        query = request.url.query
+        # The path came decoded, and may hold what is no text of a header.
+        location = quote(redirect.path) + (f"?{query}" if query else "")
+        return Response(status_code=redirect.status, headers={"location": location})
     methods = routes.allowed(path)
     if not methods:
         return PlainTextResponse("404 page not found", 404, media_type="text/plain")

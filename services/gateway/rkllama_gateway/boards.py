@@ -45,10 +45,13 @@ class Boards:
             STATUS_TIMEOUT_S,
         )
 
-    async def keep(self, model: str, keep_alive_s: float | None) -> bool:
-        """Give the model a new keep-alive wherever it is resident; whether it is anywhere."""
+    async def keep(self, model: str, keep_alive_s: float | None, *, num_ctx: int | None) -> bool:
+        """Give the model a new keep-alive wherever it is resident; whether it is anywhere.
+
+        With another context than `num_ctx`, where that is given, it is not what was asked for.
+        """
         found = await self._ask_all(
-            self._holders(model),
+            self._holders(model, num_ctx),
             WorkerVerb.KEEP,
             Keep(model=model, keep_alive_s=keep_alive_s),
             Found,
@@ -62,11 +65,16 @@ class Boards:
             self.observer.living(), WorkerVerb.UNLOAD, Unload(model=model), Found, UNLOAD_TIMEOUT_S
         )
 
-    def _holders(self, model: str) -> list[WorkerBeat]:
+    def _holders(self, model: str, num_ctx: int | None) -> list[WorkerBeat]:
         return [
             beat
             for beat in self.observer.living()
-            if any(held.digest == model and held.state == "ready" for held in beat.models)
+            if any(
+                held.digest == model
+                and held.state == "ready"
+                and num_ctx in (None, held.context_length)
+                for held in beat.models
+            )
         ]
 
     async def _ask_all(

@@ -139,9 +139,12 @@ class Catalog:
         async with self._bus.subscribed(
             subject, lambda _, data: queue.put_nowait(codec.decode(Progress, data))
         ):
-            await self._bus.ask(self._subjects.store(verb), request, Accepted, timeout_s=TIMEOUT_S)
             ended = False
             try:
+                # A client that leaves before the answer leaves a stream that has begun.
+                await self._bus.ask(
+                    self._subjects.store(verb), request, Accepted, timeout_s=TIMEOUT_S
+                )
                 while not ended:
                     record = await self._next(queue)
                     ended = record.done

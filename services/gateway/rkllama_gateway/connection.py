@@ -15,6 +15,7 @@ from typing import Protocol
 from starlette.types import Receive, Send
 
 from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.reading import TOO_LARGE
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"
@@ -33,9 +34,13 @@ class ErrorWriter(Protocol):
 
 def refusal_headers(error: DialectError) -> dict[str, str]:
     """Headers that belong to a failure."""
-    if error.retry_after_s is None:
-        return {}
-    return {"retry-after": str(max(1, round(error.retry_after_s)))}
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    if error.status == TOO_LARGE:
+        # What is left of the body is not read, so that nothing can follow it.
+        headers["connection"] = "close"
+    return headers
 
 
 class Connection:
@@ -46,11 +51,16 @@ class Connection:
         self._errors = errors
         self._stream = stream
         self._started = False
+        self._headers: dict[str, str] = {}
 
     @property
     def started(self) -> bool:
         """Whether the status is sent."""
         return self._started
+
+    def add_header(self, name: str, value: str) -> None:
+        """Add a header to the answer; too late once it is `started`."""
+        self._headers[name] = value
 
     async def lines(self, lines: bytes) -> None:
         """Send pieces of a stream; the first starts it with 200."""
@@ -90,7 +100,8 @@ class Connection:
 
     async def _start(self, status: int, headers: dict[str, str]) -> None:
         self._started = True
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        every = headers | self._headers
+        raw = [(name.encode(), value.encode()) for name, value in every.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
 

@@ -37,6 +37,8 @@ class HeldJob:
     """A job, from the request's first byte to its last."""
 
     job: Job
+    body: bytes = b""
+    """The job encoded, as boards get it."""
     job_class: JobClass
     order: int
     accepted_at: float
@@ -56,6 +58,8 @@ class HeldJob:
     """Received, in order, and not yet taken by the client's answer."""
     buffered_bytes: int = 0
     _early: dict[int, tuple[Chunk, int]] = field(default_factory=dict)
+    """Received, with their sizes, after one that is missing."""
+    _early_bytes: int = 0
     _lease_seq: int = -1
 
     @property
@@ -112,14 +116,20 @@ class HeldJob:
             return True
         if chunk.seq < self.next_seq:
             return True
+        if chunk.seq in self._early:
+            return False
         self._early[chunk.seq] = (chunk, size)
-        while (found := self._early.pop(self.next_seq, None)) is not None:
+        self._early_bytes += size + CHUNK_OVERHEAD_BYTES
+        while not self.ended and (found := self._early.pop(self.next_seq, None)) is not None:
             self._accept(*found)
-        return not self._early
+        if not self.ended and self._early_bytes > BUFFER_BYTES:
+            self.fail(RuntimeFailedError("a part of the answer was lost"))
+        return self.ended or not self._early
 
     def _accept(self, chunk: Chunk, size: int) -> None:
         self.next_seq += 1
         self.seen += 1
+        self._early_bytes -= size + CHUNK_OVERHEAD_BYTES
         self.chunks.append(chunk)
         self.buffered_bytes += size + CHUNK_OVERHEAD_BYTES
         if chunk.terminal:
@@ -167,4 +177,5 @@ class HeldJob:
             self.job_class = JobClass.RESUME
             self.worker_id, self.next_seq, self._lease_seq = "", 0, -1
             self._early.clear()
+            self._early_bytes = 0
         return True

@@ -53,6 +53,8 @@ TICK_S = 0.25
 HEADROOM_BYTES = 8192
 """Left of `max_payload` for a grant's envelope."""
 REPLAY_TIMEOUT_S = 1.0
+ENCODE_HERE_CHARS = 2**20
+"""A job with more text than this is encoded in a thread."""
 
 
 class Jobs:
@@ -129,6 +131,7 @@ class Jobs:
         Raises:
             OverloadedError: Too many jobs wait for this model.
         """
+        body = await _encoded(job)
         waiting = sum(
             1
             for held in self._held.values()
@@ -139,7 +142,9 @@ class Jobs:
                 "server busy, please try again.  maximum pending requests exceeded"
             )
         self._order += 1
-        held = HeldJob(job=job, job_class=job_class, order=self._order, accepted_at=monotonic())
+        held = HeldJob(
+            job=job, body=body, job_class=job_class, order=self._order, accepted_at=monotonic()
+        )
         self._held[job.job_id] = held
         self.idle.clear()
         self._wake[job.job_id] = asyncio.Event()
@@ -274,10 +279,9 @@ class Jobs:
         self._tasks.create_task(
             self._bus.say(self._subjects.taken, Taken(job_id=held.job_id, attempt=held.attempt))
         )
-        grant = codec.encode(Grant(granted=True, body=held.job))
-        if len(grant) <= self._bus.max_payload - HEADROOM_BYTES:
-            return grant
-        return codec.encode(Grant(granted=True, body_bytes=len(codec.encode(held.job))))
+        if len(held.body) <= self._bus.max_payload - HEADROOM_BYTES:
+            return codec.encode(Grant(granted=True, body=held.job))
+        return codec.encode(Grant(granted=True, body_bytes=len(held.body)))
 
     def _on_body(self, data: bytes) -> bytes:
         request = codec.decode(BodyRequest, data)
@@ -285,7 +289,7 @@ class Jobs:
         if held is None or not held.holds(request.worker_id, request.attempt):
             raise UnreachableError("the job is not wanted any more")
         end = request.offset + self._bus.max_payload - HEADROOM_BYTES
-        return codec.encode(held.job)[request.offset : end]
+        return held.body[request.offset : end]
 
     def _on_lease(self, data: bytes) -> bytes:
         lease = codec.decode(Lease, data)
@@ -320,19 +324,27 @@ class Jobs:
         self._wake[job_id].set()
 
     def _ask_replay(self, held: HeldJob) -> None:
-        if held.job_id not in self._replaying:
-            self._replaying.add(held.job_id)
-            self._tasks.create_task(self._replay(held))
+        if held.job_id in self._replaying:
+            return
+        self._replaying.add(held.job_id)
+        # By the time the task runs, the board may have lost the job.
+        subject = self._subjects.worker(held.worker_id, WorkerVerb.REPLAY)
+        missing = Replay(job_id=held.job_id, attempt=held.attempt, from_seq=held.next_seq)
+        self._tasks.create_task(self._replay(subject, missing))
 
-    async def _replay(self, held: HeldJob) -> None:
+    async def _replay(self, subject: str, missing: Replay) -> None:
         try:
-            await self._bus.ask(
-                self._subjects.worker(held.worker_id, WorkerVerb.REPLAY),
-                Replay(job_id=held.job_id, attempt=held.attempt, from_seq=held.next_seq),
-                Accepted,
-                timeout_s=REPLAY_TIMEOUT_S,
-            )
+            await self._bus.ask(subject, missing, Accepted, timeout_s=REPLAY_TIMEOUT_S)
         except RkllamaError as error:
-            log.info("replay unheard", extra={"job_id": held.job_id, "reason": error.message})
+            log.info("replay unheard", extra={"job_id": missing.job_id, "reason": error.message})
         finally:
-            self._replaying.discard(held.job_id)
+            self._replaying.discard(missing.job_id)
+
+
+async def _encoded(job: Job) -> bytes:
+    """The job's body, made once: a large one is read in many pieces."""
+    images = sum(len(image) for message in job.messages for image in message.images)
+    chars = len(job.prompt) + images + sum(len(said.content) for said in job.messages)
+    if chars + sum(map(len, job.inputs)) < ENCODE_HERE_CHARS:
+        return codec.encode(job)
+    return await asyncio.to_thread(codec.encode, job)

@@ -58,6 +58,7 @@ class Metrics:
         model = held.job.model.name
         if chunk.seq == 0:
             self._ttft.labels(model).observe(elapsed_s)
+        if chunk.prompt_tokens:
             self._tokens.labels(model, "input").inc(chunk.prompt_tokens)
         if chunk.ids:
             self._tokens.labels(model, "output").inc(len(chunk.ids))

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, TypeVar
 
 from fastapi import APIRouter
 from rkllama_protocol.errors import RkllamaError
@@ -21,17 +21,21 @@ from rkllama_protocol.names import ModelName
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rkllama_gateway.answering import AnswerResponse
+from rkllama_gateway.answering import Answer, AnswerResponse, Record
 from rkllama_gateway.connection import JSON, refusal_headers
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.ollama import admin, answers, failures, listings, show
 from rkllama_gateway.dialects.ollama import jobs as job_rules
 from rkllama_gateway.dialects.ollama import requests as bodies
 from rkllama_gateway.dialects.ollama.failures import Endpoint, error_body, failure
+from rkllama_gateway.dialects.ollama.vectors import EmbedAnswer
 from rkllama_gateway.gateway import Gateway
 from rkllama_gateway.progressing import ProgressResponse
+from rkllama_gateway.reading import TOO_LARGE, LingeringResponse, read
 
 GREETING = b"Ollama is running"
+
+T = TypeVar("T")
 
 
 class Facts(TypedDict):
@@ -43,7 +47,7 @@ class Facts(TypedDict):
 
 
 class InferenceRequest(Protocol):
-    """What chat and generate requests have in common."""
+    """What the requests for a job have in common."""
 
     @property
     def model(self) -> str:
@@ -53,10 +57,6 @@ class InferenceRequest(Protocol):
     def name(self) -> ModelName:
         """Parsed."""
 
-    @property
-    def stream(self) -> bool:
-        """Whether the answer comes in pieces."""
-
 
 def _json(body: bytes) -> Response:
     return Response(body, headers={"content-type": JSON})
@@ -65,7 +65,8 @@ def _json(body: bytes) -> Response:
 def refuse(error: DialectError) -> Response:
     """A refusal as a whole answer."""
     headers = {"content-type": JSON} | refusal_headers(error)
-    return Response(error_body(error), status_code=error.status, headers=headers)
+    kind = LingeringResponse if error.status == TOO_LARGE else Response
+    return kind(error_body(error), status_code=error.status, headers=headers)
 
 
 def _utc_offset_s() -> int:
@@ -91,6 +92,8 @@ class OllamaRoutes:
             ("/api/show", ["POST"], self.show),
             ("/api/chat", ["POST"], self.chat),
             ("/api/generate", ["POST"], self.generate),
+            ("/api/embed", ["POST"], self.embed),
+            ("/api/embeddings", ["POST"], self.embeddings),
             ("/api/pull", ["POST"], self.pull),
             ("/api/create", ["POST"], self.create),
             ("/api/copy", ["POST"], self.copy),
@@ -133,7 +136,7 @@ class OllamaRoutes:
 
     async def show(self, request: Request) -> Response:
         """`POST /api/show`: everything about one model."""
-        asked = admin.parse_show(await request.body())
+        asked = await self._read(request, admin.parse_show)
         try:
             reply = await self._gateway.catalog.show(asked.name, verbose=asked.verbose)
         except RkllamaError as error:
@@ -145,33 +148,53 @@ class OllamaRoutes:
 
     async def chat(self, request: Request) -> Response:
         """`POST /api/chat`."""
-        asked = bodies.parse_chat(await request.body())
+        asked = await self._read(request, bodies.parse_chat)
         answer = answers.chat_answer(asked.model)
         return await self._infer(
             asked,
             answer,
             lambda model, facts: job_rules.chat_job(asked, model, **facts),
             Endpoint.CHAT,
+            answer.record if asked.stream else None,
         )
 
     async def generate(self, request: Request) -> Response:
         """`POST /api/generate`."""
-        asked = bodies.parse_generate(await request.body())
+        asked = await self._read(request, bodies.parse_generate)
         answer = answers.generate_answer(asked.model, raw=asked.raw)
         return await self._infer(
             asked,
             answer,
             lambda model, facts: job_rules.generate_job(asked, model, **facts),
             Endpoint.GENERATE,
+            answer.record if asked.stream else None,
+        )
+
+    async def embed(self, request: Request) -> Response:
+        """`POST /api/embed`."""
+        return await self._embed(await self._read(request, bodies.parse_embed))
+
+    async def embeddings(self, request: Request) -> Response:
+        """`POST /api/embeddings`, the older way to embed."""
+        return await self._embed(await self._read(request, bodies.parse_embeddings))
+
+    async def _embed(self, asked: bodies.EmbedRequest) -> Response:
+        return await self._infer(
+            asked,
+            EmbedAnswer(asked.endpoint, asked.model, dimensions=asked.dimensions),
+            lambda model, facts: job_rules.embed_job(asked, model, **facts),
+            asked.endpoint,
         )
 
     async def _infer(
         self,
         asked: InferenceRequest,
-        answer: answers.Answer,
+        answer: Answer,
         make: Callable[[ResolvedModel, Facts], Job | job_rules.LoadIntent | job_rules.UnloadIntent],
         endpoint: Endpoint,
+        record: Record | None = None,
     ) -> Response:
+        """The job's answer, in lines that `record` writes for a client that wants a stream."""
         gateway = self._gateway
         try:
             gateway.refuse_if_draining()
@@ -181,7 +204,8 @@ class OllamaRoutes:
                 await gateway.boards.unload(intent.model.digest)
                 return _json(answer.idle("unload", now_ns=time.time_ns()))
             if isinstance(intent, job_rules.LoadIntent):
-                if await gateway.boards.keep(model.digest, intent.keep_alive_s):
+                num_ctx = intent.job.num_ctx
+                if await gateway.boards.keep(model.digest, intent.keep_alive_s, num_ctx=num_ctx):
                     return _json(answer.idle("load", now_ns=time.time_ns()))
                 intent = intent.job
             held = await gateway.jobs.submit(intent)
@@ -194,8 +218,11 @@ class OllamaRoutes:
             explain=lambda error: failure(error, endpoint, model=asked.model),
             jobs=gateway.jobs,
             metrics=gateway.metrics,
-            stream=asked.stream,
+            record=record,
         )
+
+    async def _read(self, request: Request, parse: Callable[[bytes], T]) -> T:
+        return await read(request, parse, most_bytes=self._gateway.settings.max_body_bytes)
 
     def _facts(self) -> Facts:
         gateway = self._gateway
@@ -205,7 +232,7 @@ class OllamaRoutes:
 
     async def copy(self, request: Request) -> Response:
         """`POST /api/copy`."""
-        asked = admin.parse_copy(await request.body())
+        asked = await self._read(request, admin.parse_copy)
         message = CopyRequest(source=asked.source.full, destination=asked.destination.full)
         try:
             await self._gateway.catalog.copy(message)
@@ -215,7 +242,7 @@ class OllamaRoutes:
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /api/delete`."""
-        asked = admin.parse_delete(await request.body())
+        asked = await self._read(request, admin.parse_delete)
         try:
             await self._gateway.catalog.delete(DeleteRequest(model=asked.name.full))
         except RkllamaError as error:
@@ -224,7 +251,7 @@ class OllamaRoutes:
 
     async def pull(self, request: Request) -> Response:
         """`POST /api/pull`."""
-        asked = admin.parse_pull(await request.body())
+        asked = await self._read(request, admin.parse_pull)
         return ProgressResponse(
             self._gateway.catalog.pull(asked.name.full),
             Endpoint.PULL,
@@ -234,7 +261,7 @@ class OllamaRoutes:
 
     async def create(self, request: Request) -> Response:
         """`POST /api/create`."""
-        asked = admin.parse_create(await request.body())
+        asked = await self._read(request, admin.parse_create)
         return ProgressResponse(
             self._gateway.catalog.create(asked.to_message(uuid.uuid4().hex)),
             Endpoint.CREATE,

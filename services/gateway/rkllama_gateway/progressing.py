@@ -44,10 +44,9 @@ class ProgressResponse(Response):
                 await asyncio.wait({playing})
 
     async def _play(self, connection: Connection) -> None:
-        last: Progress | None = None
         try:
-            async for last in self._records:
-                line = progress.record(last, self._endpoint, model=self._model)
+            async for each in self._records:
+                line = progress.record(each, self._endpoint, model=self._model)
                 if self._stream and line is not None:
                     await connection.lines(line)
         except DialectError as error:
@@ -57,6 +56,5 @@ class ProgressResponse(Response):
         else:
             if connection.started:
                 await connection.end()
-            elif last is not None:
-                body = progress.whole(last, self._endpoint, model=self._model)
-                await connection.whole(body)
+            else:
+                await connection.whole(progress.WHOLE)

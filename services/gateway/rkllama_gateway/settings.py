@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     """How long a request waits when no worker there is could run its model."""
     max_waiting: int = Field(default=512, ge=1)
     """Bound of waiting requests for each model; more are refused with 503."""
+    max_body_bytes: int = Field(default=64 * 2**20, gt=0)
+    """Most bytes of a request's body, but for blobs; a larger one is refused with 413."""
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """How long a gateway that is told to stop lets open answers go on."""
     api_version: str = Field(default="0.12.6", pattern=r"^\d+\.\d+\.\d+$")

@@ -144,6 +144,34 @@ def test_a_client_that_reads_too_slowly_is_cut_off() -> None:
     assert isinstance(held.error, RuntimeFailedError)
 
 
+def test_a_board_that_sends_on_after_a_gap_is_not_held_for_ever() -> None:
+    held = running_job()
+    held.chunk(1, text(1), BUFFER_BYTES // 2)
+    assert not held.ended
+    held.chunk(1, text(2), BUFFER_BYTES // 2)
+
+    assert isinstance(held.error, RuntimeFailedError)
+    assert held.take() == []
+
+
+def test_a_chunk_that_comes_twice_after_a_gap_counts_once() -> None:
+    held = running_job()
+    for _ in range(3):
+        held.chunk(1, text(1), BUFFER_BYTES // 2)
+
+    assert not held.ended
+
+
+def test_a_gap_that_closes_too_late_for_a_slow_client_ends_the_job_once() -> None:
+    held = running_job()
+    held.chunk(1, text(2), BUFFER_BYTES // 2 - 1000)
+    held.chunk(1, Chunk(seq=3, finish="stop"), 10)
+    held.chunk(1, text(0), BUFFER_BYTES // 2)
+    held.chunk(1, text(1), BUFFER_BYTES // 2)
+
+    assert isinstance(held.error, RuntimeFailedError)
+
+
 def test_what_comes_after_the_end_is_dropped() -> None:
     held = running_job()
     held.cancel()

@@ -230,12 +230,6 @@ def test_progress_is_a_record_a_step(given: Progress, line: bytes | None) -> Non
     assert progress.record(given, Endpoint.PULL) == line
 
 
-def test_the_last_record_is_the_answer_without_a_stream() -> None:
-    last = Progress(seq=4, status="success", done=True)
-
-    assert progress.whole(last, Endpoint.CREATE) == b'{"status":"success"}'
-
-
 def test_an_unknown_model_to_pull_has_the_phrase_that_the_cli_looks_for() -> None:
     """Contract 2.12."""
     failed = Progress(seq=1, error=Fault(code="model_not_found", message="no"), done=True)

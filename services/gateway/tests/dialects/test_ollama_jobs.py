@@ -238,6 +238,27 @@ def test_the_request_comes_before_the_model() -> None:
     assert (of_both.stop, of_both.sampling.seed) == (("c",), 5)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "options", "asked"),
+    [
+        ({}, {}, ()),
+        ({}, {"min_p": 0, "seed": 5}, ("min_p", "seed")),
+        ({"top_k": 3}, {"temperature": 0.8}, ("temperature", "top_k")),
+        ({"top_k": 3, "stop": ["a"]}, {"top_k": None, "num_ctx": 64}, ("top_k",)),
+        ({}, {"num_predict": 5, "stop": ["a"], "mirostat": 1, "num_gpu": 1}, ()),
+        ({"seed": 5}, {"seed": -1}, ()),
+    ],
+)
+def test_a_job_says_which_ways_of_choosing_tokens_were_asked_for(
+    parameters: Any, options: Any, asked: tuple[str, ...]
+) -> None:
+    """Also a default that was said is asked for; a negative seed asks for nothing."""
+    model = plain(parameters=parameters)
+
+    assert run(chat(model, options=options)).asked_options == asked
+    assert run(generate(model, options=options)).asked_options == asked
+
+
 @pytest.mark.parametrize(("asked", "used"), [(0, 0), (42, 42), (1.9, 1), (-1, 77), (-5, 77)])
 def test_a_negative_seed_means_any(asked: float, used: int) -> None:
     assert run(chat(plain(), options={"seed": asked})).sampling.seed == used

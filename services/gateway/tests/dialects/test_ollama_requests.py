@@ -18,7 +18,12 @@ from rkllama_gateway.dialects.ollama.admin import (
     parse_pull,
     parse_show,
 )
-from rkllama_gateway.dialects.ollama.requests import parse_chat, parse_generate
+from rkllama_gateway.dialects.ollama.requests import (
+    parse_chat,
+    parse_embed,
+    parse_embeddings,
+    parse_generate,
+)
 from rkllama_protocol.messages import ChatMessage
 
 Parser = Callable[[bytes], Any]
@@ -26,6 +31,8 @@ DIGEST = "sha256:" + "a" * 64
 PARSERS = [
     parse_chat,
     parse_generate,
+    parse_embed,
+    parse_embeddings,
     parse_show,
     parse_pull,
     parse_copy,
@@ -69,7 +76,14 @@ NAME_CASES: list[tuple[Parser, Any, int, str]] = [
     (parse_create, "a b", 400, "invalid model name"),
     *(
         (parser, name, 400, "invalid model name")
-        for parser in (parse_chat, parse_generate, parse_show, parse_pull)
+        for parser in (
+            parse_chat,
+            parse_generate,
+            parse_embed,
+            parse_embeddings,
+            parse_show,
+            parse_pull,
+        )
         for name in ("a b", "x:", "/x", ".x", "x@sha256:1", "x" * 81)
     ),
     (parse_chat, "x:cloud:local", 400, 'use either :local or :cloud, not both: "x:cloud:local"'),

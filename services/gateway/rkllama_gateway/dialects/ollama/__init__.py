@@ -2,6 +2,6 @@
 
 requests, admin   body -> request          bodies (tables), names, gojson do the work
 jobs              request + model -> Job   the checks in Ollama's order; options, prompts
-answers           chunk -> line            show, listings, progress for what is no inference
+answers, vectors  chunk -> line, vector    show, listings, progress for what is no inference
 failures          error -> status, text    one table for all endpoints
 """

@@ -136,6 +136,23 @@ GENERATE = struct(
     },
 )
 
+EMBED = struct(
+    "EmbedRequest",
+    {
+        "model": STRING,
+        "input": ANY,
+        "keep_alive": KEEP_ALIVE,
+        "truncate": BOOL_POINTER,
+        "dimensions": INT,
+        "options": OPTIONS,
+    },
+)
+
+EMBEDDINGS = struct(
+    "EmbeddingRequest",
+    {"model": STRING, "prompt": STRING, "keep_alive": KEEP_ALIVE, "options": OPTIONS},
+)
+
 SHOW = struct(
     "ShowRequest",
     {

@@ -73,7 +73,11 @@ def failure(error: RkllamaError, endpoint: Endpoint, *, model: str = "") -> Dial
 
 def fault(code: str, message: str, endpoint: Endpoint, *, model: str = "") -> DialectError:
     """The refusal for an error as it crossed the wire, in a chunk or in a record of progress."""
-    return failure(from_wire(code, message), endpoint, model=model)
+    refused = failure(from_wire(code, message), endpoint, model=model)
+    if endpoint is Endpoint.EMBEDDINGS and refused.status == 400:
+        # The older endpoint tells every failure of a run as one of the server (contract 1.5).
+        return DialectError(500, refused.message)
+    return refused
 
 
 def model_not_found(endpoint: Endpoint, model: str) -> DialectError:

@@ -17,7 +17,12 @@ from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.gotext import quote
 from rkllama_gateway.dialects.ollama.failures import Endpoint
 from rkllama_gateway.dialects.ollama.options import run_options
-from rkllama_gateway.dialects.ollama.requests import ChatRequest, GenerateRequest, Inference
+from rkllama_gateway.dialects.ollama.requests import (
+    ChatRequest,
+    EmbedRequest,
+    GenerateRequest,
+    Inference,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +121,30 @@ def generate_job(
     return _job(common, facts, "chat").model_copy(update={"messages": _prompt(request, model)})
 
 
+def embed_job(
+    request: EmbedRequest,
+    model: ResolvedModel,
+    *,
+    job_id: str,
+    now: str,
+    seed: int,
+) -> Job | LoadIntent | UnloadIntent:
+    """The job of texts to embed; a model that talks can do that too (contract 1.5).
+
+    Raises:
+        DialectError: The model cannot, or an option is of the wrong type.
+    """
+    common = request.common
+    if not request.inputs and common.keep_alive_s == 0:
+        return UnloadIntent(model=model)
+    if {"embedding", "completion"}.isdisjoint(model.capabilities):
+        raise DialectError(400, f"{quote(common.model)} does not support {request.endpoint}")
+    facts = _Facts(model=model, job_id=job_id, now=now, seed=seed)
+    if not request.inputs:
+        return LoadIntent(job=_job(common, facts, "load"))
+    return _job(common, facts, "embed").model_copy(update={"inputs": request.inputs})
+
+
 def _conversation(request: ChatRequest, model: ResolvedModel) -> tuple[ChatMessage, ...]:
     """The model's SYSTEM stands first unless the client's first message is a system message."""
     messages = model.messages + request.messages
@@ -131,7 +160,11 @@ def _prompt(request: GenerateRequest, model: ResolvedModel) -> tuple[ChatMessage
     return (*first, *model.messages, user)
 
 
-def _job(common: Inference, facts: _Facts, kind: Literal["chat", "completion", "load"]) -> Job:
+def _job(
+    common: Inference,
+    facts: _Facts,
+    kind: Literal["chat", "completion", "embed", "load"],
+) -> Job:
     model = facts.model
     options = run_options(
         common.options,
@@ -146,6 +179,7 @@ def _job(common: Inference, facts: _Facts, kind: Literal["chat", "completion", "
         kind=kind,
         think=common.think,
         sampling=options.sampling,
+        asked_options=options.asked,
         num_predict=options.num_predict,
         num_ctx=options.num_ctx,
         stop=options.stop,

@@ -28,6 +28,8 @@ class RunOptions:
     """What the options say about a run."""
 
     sampling: Sampling
+    asked: tuple[str, ...]
+    """Fields of `sampling` that the request or the model set."""
     num_predict: int
     num_ctx: int | None
     stop: tuple[str, ...]
@@ -50,10 +52,12 @@ def run_options(
     """
     chosen = _typed(parameters) | _typed(requested)
     sampling = {name: chosen[name] for name in Sampling.model_fields.keys() & chosen.keys()}
-    if sampling.get("seed", -1) < 0:
-        sampling["seed"] = seed
+    if sampling.get("seed", 0) < 0:
+        # Any seed is as good as another: nothing is asked.
+        del sampling["seed"]
     return RunOptions(
-        sampling=Sampling(**sampling),
+        sampling=Sampling(**{"seed": seed, **sampling}),
+        asked=tuple(sorted(sampling)),
         num_predict=max(chosen.get("num_predict", -1), -1),
         num_ctx=_context(chosen.get("num_ctx"), details, vision=vision),
         stop=chosen.get("stop", ()),

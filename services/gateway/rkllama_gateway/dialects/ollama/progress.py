@@ -7,6 +7,9 @@ from rkllama_protocol.messages import Progress
 from rkllama_gateway.dialects.gotext import dumps
 from rkllama_gateway.dialects.ollama.failures import Endpoint, fault
 
+WHOLE = b'{"status":"success"}'
+"""The answer where the client wants no stream, of one that came to its end."""
+
 
 def record(progress: Progress, endpoint: Endpoint, *, model: str = "") -> bytes | None:
     r"""One line with its `\n`; None for a record that only says that work goes on.
@@ -14,22 +17,11 @@ def record(progress: Progress, endpoint: Endpoint, *, model: str = "") -> bytes 
     Raises:
         DialectError: The record says that it failed.
     """
-    body = _body(progress, endpoint, model)
-    return body + b"\n" if progress.status else None
-
-
-def whole(progress: Progress, endpoint: Endpoint, *, model: str = "") -> bytes:
-    """The answer where the client wants no stream: the last record that has a status.
-
-    Raises:
-        DialectError: The record says that it failed.
-    """
-    return _body(progress, endpoint, model)
-
-
-def _body(progress: Progress, endpoint: Endpoint, model: str) -> bytes:
     if progress.error:
         raise fault(progress.error.code, progress.error.message, endpoint, model=model)
+    if not progress.status:
+        return None
+
     shown: dict[str, str | int] = {"status": progress.status}
     if progress.digest:
         shown["digest"] = progress.digest
@@ -37,4 +29,4 @@ def _body(progress: Progress, endpoint: Endpoint, model: str) -> bytes:
         shown["total"] = progress.total
     if progress.completed:
         shown["completed"] = progress.completed
-    return dumps(shown)
+    return dumps(shown) + b"\n"

@@ -1,4 +1,4 @@
-"""Requests that make a model talk: `/api/chat` and `/api/generate`, as far as a body alone tells.
+"""Requests that make a model work: chat, generate and embed, as far as a body alone tells.
 
 parse -> top_logprobs -> name syntax        here
 existence                                   the caller, with `request.name`
@@ -25,7 +25,7 @@ MOST_TOP_LOGPROBS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
-    """What both requests have; None is "not said"."""
+    """What these requests have in common; None is "not said"."""
 
     model: str
     """As typed; answers repeat it so."""
@@ -95,6 +95,28 @@ class GenerateRequest:
         return self.common.stream
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """Texts to make vectors of; without any it only loads the model."""
+
+    common: Inference
+    endpoint: Endpoint
+    """`EMBED`, or `EMBEDDINGS`, which is older and has one text and the vector as it is."""
+    inputs: tuple[str, ...] = ()
+    dimensions: int = 0
+    """Length to cut vectors to; what is no length of a shorter vector is ignored."""
+
+    @property
+    def model(self) -> str:
+        """The name as typed."""
+        return self.common.model
+
+    @property
+    def name(self) -> ModelName:
+        """The name, parsed."""
+        return self.common.name
+
+
 def parse_chat(body: bytes) -> ChatRequest:
     """The body of `/api/chat`.
 
@@ -129,6 +151,38 @@ def parse_generate(body: bytes) -> GenerateRequest:
     )
 
 
+def parse_embed(body: bytes) -> EmbedRequest:
+    """The body of `/api/embed`.
+
+    Raises:
+        DialectError: It is no such request, or names no model.
+    """
+    fields = decode(body, bodies.EMBED)
+    inputs = _inputs(fields.get("input"))
+    typed = fields.get("model", "")
+    return EmbedRequest(
+        common=_inference(fields, empty=model_not_found(Endpoint.GENERATE, typed)),
+        endpoint=Endpoint.EMBED,
+        inputs=inputs,
+        dimensions=fields.get("dimensions", 0),
+    )
+
+
+def parse_embeddings(body: bytes) -> EmbedRequest:
+    """The body of `/api/embeddings`.
+
+    Raises:
+        DialectError: It is no such request, or names no model.
+    """
+    fields = decode(body, bodies.EMBEDDINGS) | {"truncate": False}
+    prompt = fields.get("prompt", "")
+    return EmbedRequest(
+        common=_inference(fields, empty=DialectError(400, REQUIRED)),
+        endpoint=Endpoint.EMBEDDINGS,
+        inputs=(prompt,) if prompt else (),
+    )
+
+
 def message(fields: Mapping[str, Any]) -> ChatMessage:
     """One message, its role in lower case."""
     return ChatMessage(
@@ -160,6 +214,19 @@ def _inference(fields: Mapping[str, Any], *, empty: DialectError) -> Inference:
         top_logprobs=top_logprobs,
         render_only=fields.get("_debug_render_only", False),
     )
+
+
+def _inputs(value: Any) -> tuple[str, ...]:
+    """One empty text is nothing to embed, in a list it is a text like others (contract 2.10)."""
+    match value:
+        case None | "":
+            return ()
+        case str():
+            return (value,)
+        case list() if all(isinstance(item, str) for item in value):
+            return tuple(value)
+        case _:
+            raise DialectError(400, "invalid input type")
 
 
 def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,145 @@
+"""Bodies that are too large, or broken off; paths that are not quite right."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from rkllama_gateway.reading import DECODE_HERE_BYTES
+
+from services.gateway.tests.conftest import Staged
+from services.gateway.tests.harness import Stage
+
+TOO_LARGE = {"error": "request body too large"}
+PATHS = [
+    ("POST", path)
+    for path in (
+        "/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show", "/api/pull",
+        "/api/create", "/api/copy",
+    )
+] + [("DELETE", "/api/delete")]  # fmt: skip
+
+
+async def test_a_body_that_says_that_it_is_too_large_is_refused(stage: Staged) -> None:
+    async with stage(workers=0, max_body_bytes=100) as on:
+        for method, path in PATHS:
+            answer = await on.client.request(method, path, content=b"x" * 101)
+
+            assert (answer.status_code, answer.json()) == (413, TOO_LARGE), path
+            assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_a_client_that_reads_when_all_is_sent_is_told_too(
+    stage: Staged, *, counted: bool
+) -> None:
+    """Much more than what fits between the two: the rest is thrown away, not left lying."""
+    body = b" " * 2**24
+    async with stage(workers=0, max_body_bytes=2**20) as on:
+        answer = await on.client.post("/api/chat", content=body if counted else _pieces(body))
+
+    assert (answer.status_code, answer.json()) == (413, TOO_LARGE)
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(body), 2**16):
+        yield body[at : at + 2**16]
+
+
+async def test_a_body_without_a_length_is_counted_and_its_end_not_waited_for(stage: Staged) -> None:
+    async with stage(workers=0, max_body_bytes=100) as on:
+        reader, writer = await asyncio.open_connection(on.host, on.port)
+        writer.write(b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\n")
+        writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(3):
+            writer.write(b"32\r\n" + b" " * 50 + b"\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        answer = await reader.readuntil(b"}")
+        writer.close()
+
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(answer) == TOO_LARGE
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+async def test_a_body_just_as_large_as_it_may_be_is_read(stage: Staged, spare: int) -> None:
+    body = b'{"model":"nope"}'
+    async with stage(workers=0, max_body_bytes=len(body) + spare) as on:
+        answer = await on.client.post("/api/chat", content=body)
+
+    assert answer.status_code == 404
+
+
+async def test_blobs_may_be_larger(stage: Staged) -> None:
+    """They go to the store as they come; here none listens."""
+    async with stage(workers=0, max_body_bytes=1) as on:
+        answer = await on.client.post(f"/api/blobs/sha256:{'0' * 64}", content=b"xx")
+
+    assert answer.status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("tail", "text"),
+    [(b'"}', "model 'nope' not found"), (b'","keep_alive":true}', "Unsupported type: 'bool'")],
+)
+async def test_a_large_body_means_what_a_small_one_means(
+    stage: Staged, tail: bytes, text: str
+) -> None:
+    body = b'{"model":"nope","prompt":"' + b"x" * DECODE_HERE_BYTES + tail
+    async with stage(workers=0) as on:
+        answer = await on.client.post("/api/generate", content=body)
+
+    assert answer.json() == {"error": text}
+
+
+async def test_a_client_that_leaves_in_mid_body_is_no_failure(
+    stage: Staged, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with stage(workers=0) as on:
+        _, writer = await asyncio.open_connection(on.host, on.port)
+        writer.write(b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        assert (await on.client.get("/api/version")).status_code == 200
+
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/api/tags/", "/api/tags"),
+        ("/api/tags/?a=b%20c", "/api/tags?a=b%20c"),
+        ("/v1/models/%C3%A9%0D%0AX:y/", "/v1/models/%C3%A9%0D%0AX%3Ay"),
+    ],
+)
+async def test_a_slash_too_many_is_sent_to_the_path_without_it(
+    stage: Staged, path: str, location: str
+) -> None:
+    """Contract 1.1; what is in a path never becomes a header of its own."""
+    async with stage(workers=0) as on:
+        answer = await on.client.get(path)
+
+    assert (answer.status_code, answer.headers["location"]) == (301, location)
+
+
+# ------------------------------------------------------------------------------ create
+
+
+async def test_no_files_are_another_thing_than_an_empty_list_of_them(stage: Staged) -> None:
+    """Contract 2.14."""
+    async with stage(workers=0) as on:
+        assert await _refused(on, {"files": {}}) == "unknown type"
+        assert await _refused(on, {"files": None}) == "neither 'from' or 'files' was specified"
+        assert await _refused(on, {}) == "neither 'from' or 'files' was specified"
+
+
+async def _refused(on: Stage, fields: dict[str, object]) -> str:
+    answer = await on.client.post("/api/create", json={"model": "new", **fields})
+    assert answer.status_code == httpx2.codes.BAD_REQUEST
+    text: str = answer.json()["error"]
+    return text
