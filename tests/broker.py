@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sysconfig
 import uuid
 from pathlib import Path
+
+from rkllama_service.tied import command
 
 NATS_SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
 
@@ -26,7 +29,11 @@ class Broker:
         """Start the server and wait until it listens."""
         log = self._folder / f"nats-{uuid.uuid4().hex}.log"
         self._process = subprocess.Popen(
-            [NATS_SERVER, "-a", "127.0.0.1", "-p", str(self._port), "-l", log],
+            # A test run that is killed leaves nothing behind.
+            command(
+                [str(NATS_SERVER), "-a", "127.0.0.1", "-p", str(self._port), "-l", str(log)],
+                signum=signal.SIGKILL,
+            ),
         )
         # The log is the server's own word that it listens.
         while True:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import httpx2
+from rkllama_service.tied import command
 
 from tests.broker import Broker
 
@@ -73,6 +74,14 @@ class Stack:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
+        try:
+            self._start_all()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start_all(self) -> None:
         self.broker.start()
         self.start("store", "rkllama_store")
         for number in range(1, self._workers + 1):
@@ -87,7 +96,6 @@ class Stack:
         wait_until("the gateway's address", lambda: '"urls":"' in log.read_text())
         self.url = log.read_text().split('"urls":"')[1].split('"')[0]
         wait_until("everything to be ready", self._ready, timeout_s=START_S)
-        return self
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes.values():
@@ -119,7 +127,11 @@ class Stack:
         }
         with self.log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", module], env=os.environ | settings, stderr=log, stdout=log
+                # A test run that is killed leaves nothing behind.
+                command([sys.executable, "-m", module], signum=signal.SIGKILL),
+                env=os.environ | settings,
+                stderr=log,
+                stdout=log,
             )
 
     def log(self, name: str) -> Path:
