@@ -22,6 +22,8 @@ from rkllama_worker.engine.prompt import Prompt
 from rkllama_worker.engine.runtime.base import RunStats
 from rkllama_worker.engine.stops import StopMatcher
 
+_BROKEN = "\ufffd"
+
 
 @dataclass(frozen=True, slots=True)
 class Durations:
@@ -50,6 +52,8 @@ class Answer:
         """Of the next chunk."""
         self.ignored_options: tuple[str, ...] = ()
         """What was asked for and the runtime cannot honour; told with the first chunk."""
+        self._text: list[str] = []
+        """What the ids say, stop strings and thinking included."""
         self._prompt = prompt
         self._eos_ids = files.eos_ids
         self._detokenizer = Detokenizer(files.tokenizer)
@@ -69,7 +73,7 @@ class Answer:
                 self.ended = True
                 break
             taken.append(token)
-            text += self._stops.feed(self._detokenizer.feed(token))
+            text += self._detokenized(self._detokenizer.feed(token))
             self.ended = self._stops.matched
         if not taken:
             return None
@@ -82,7 +86,7 @@ class Answer:
     def finish(self, reason: str, durations: Durations) -> Chunk:
         """The terminal chunk, with the text that was held back."""
         # A stop string may be complete only with the text that the detokeniser still holds.
-        text = self._stops.feed(self._detokenizer.flush()) + self._stops.flush()
+        text = self._detokenized(self._detokenizer.flush()) + self._stops.flush()
         first, rest = self._parser.feed(text), self._parser.flush()
         return self._chunk(
             durations,
@@ -95,6 +99,19 @@ class Answer:
     def fail(self, error: RkllamaError, durations: Durations) -> Chunk:
         """The terminal chunk of a run that failed."""
         return self._chunk(durations, error_code=error.code, error_message=error.message)
+
+    def agrees_with(self, text: bytes) -> bool:
+        """Whether `text` is what a runtime would make of the ids, EOS and more behind it aside.
+
+        Tokenizers differ in a space at the begin and in characters that never became whole.
+        """
+        ours = "".join(self._text).replace(_BROKEN, "").strip()
+        theirs = text.decode(errors="replace").replace(_BROKEN, "").strip()
+        return theirs.startswith(ours)
+
+    def _detokenized(self, piece: str) -> str:
+        self._text.append(piece)
+        return self._stops.feed(piece)
 
     def _chunk(
         self,

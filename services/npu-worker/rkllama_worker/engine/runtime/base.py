@@ -81,12 +81,12 @@ class Runtime(Protocol):
         """Names of the sampling options that a run with these values would not get."""
         ...
 
-    def embed(self, prompt: Sequence[int], *, last_only: bool) -> Sequence[Sequence[float]]:
-        """Hidden states of the last layer: a row for each id of `prompt`, or only the last row.
+    def embed(self, prompt: Sequence[int], *, last_only: bool) -> memoryview[float]:
+        """Hidden states of the last layer: float32, a row for each id of `prompt`, or only the last.
 
         Raises:
             UnsupportedError: This runtime does not give them.
-            RuntimeFailedError: The runtime returned a status; it may be used again.
+            RuntimeFailedError: The runtime returned a status, or was aborted; it may be used again.
         """
         ...
 

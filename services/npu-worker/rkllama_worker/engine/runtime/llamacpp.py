@@ -117,7 +117,7 @@ class LlamaCpp:
         """None: every option has its sampler."""
         return frozenset()
 
-    def embed(self, prompt: Sequence[int], *, last_only: bool) -> Sequence[Sequence[float]]:
+    def embed(self, prompt: Sequence[int], *, last_only: bool) -> memoryview[float]:
         """Not from a model that was loaded to continue text."""
         raise UnsupportedError("the CPU runtime of this build makes no embeddings")
 

@@ -8,11 +8,11 @@ callback (semantics.md section 4). Nothing here was run on an NPU; it is proven 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import cast
 
 from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError
 from rkllama_protocol.messages import Sampling
@@ -22,7 +22,9 @@ from rkllm_bindings import (
     Mode,
     Model,
     ModelConfig,
+    Perf,
     RkllmError,
+    RunResult,
     State,
     Step,
     Tokens,
@@ -31,7 +33,12 @@ from rkllm_bindings import (
 from rkllm_bindings import Sampling as VendorSampling
 
 from rkllama_worker.engine.output import Output
-from rkllama_worker.engine.runtime.base import Emit, GenerateRequest, RunStats
+from rkllama_worker.engine.runtime.base import (
+    Emit,
+    GenerateRequest,
+    RunStats,
+    RuntimeFinish,
+)
 from rkllama_worker.engine.runtime.init_log import InitLog, parse
 from rkllama_worker.engine.wire import RkllmSpec
 
@@ -41,6 +48,8 @@ DEFAULT_CONTEXT_TOKENS = 4096
 """What the vendor's demos load with, and what most models are converted for."""
 RESERVED_TOKENS = 4
 """Positions the library keeps for itself (rkllama#25: 1024 configured, 1020 usable)."""
+UNLIMITED_TOP_K = 1000
+"""For Ollama's 0, which no release documents."""
 ABORT_INTERVAL_S = 0.1
 NEVER_HONOURED = frozenset({"seed", "min_p", "typical_p", "repeat_last_n"})
 """No release has them (rkllm.h; rknn-llm#443 for the seed)."""
@@ -79,12 +88,13 @@ class Rkllm:
         self._output = output
         self._sampling = sampling
         self._weights_bytes = weights.stat().st_size
-        self._aborted_at = 0.0
+        self._aborted_at = -inf
+        self._cache_is_good = True
         try:
             self._library = load_library(Path(spec.library), abi=spec.abi or None)
         except LibraryError as error:
             raise RuntimeFailedError(str(error)) from error
-        wanted = num_ctx or DEFAULT_CONTEXT_TOKENS
+        wanted = max(num_ctx or DEFAULT_CONTEXT_TOKENS, 2 * RESERVED_TOKENS)
         config = ModelConfig(
             path=weights,
             max_context_len=wanted,
@@ -99,10 +109,7 @@ class Rkllm:
             extra={
                 "family": self._library.identity.family,
                 "emulator": self._library.identity.emulator,
-                "toolkit": said.toolkit,
-                "driver": said.driver,
-                "target_platform": said.target_platform,
-                "context_limit": said.context_limit,
+                **asdict(said),
             },
         )
         if self._library.family.id == "abi-1.1":
@@ -134,66 +141,61 @@ class Rkllm:
 
     def generate(self, prompt: Sequence[int], request: GenerateRequest, emit: Emit) -> RunStats:
         """See `Runtime.generate`."""
-        self._output.trim()
-        self._aborted_at = 0.0
+        per_run = self._model.supports_sampling_per_run
         made = 0
-        full = False
+        wanted = True
         said = bytearray()
 
         def on_step(step: Step) -> None:
-            nonlocal made, full
-            if step.text:
-                said.extend(step.text)
-            if full or step.state not in (State.NORMAL, State.WAITING) or step.token_id < 0:
+            nonlocal made, wanted
+            if step.state not in (State.NORMAL, State.WAITING) or step.token_id < 0:
                 return
-            made += 1
-            # The bound is ours: before 1.3.0 it is fixed at init, and a full context does not stop a run.
-            full = not emit((step.token_id,)) or made >= request.max_tokens
-            if full:
-                self._model.abort()
+            if wanted and made < request.max_tokens:
+                made += 1
+                if step.state is State.NORMAL:
+                    said.extend(step.text or b"")
+                wanted = emit((step.token_id,))
+                # From 1.3.0 the library knows the bound, and ends without an abort: the cache stays good.
+                if wanted and (made < request.max_tokens or per_run):
+                    return
+            self.abort()
 
-        per_run = self._model.supports_sampling_per_run
-        try:
-            result = self._model.run(
-                Tokens(ids=list(prompt)),
-                on_step,
-                sampling=vendor_sampling(request.sampling) if per_run else None,
-                max_new_tokens=request.max_tokens if per_run else None,
-            )
-            if result.aborted:
-                self._forget()
-        except RkllmError as error:
-            raise RuntimeFailedError(f"the RKLLM runtime failed: {error}") from error
-        perf = result.perf
-        limited = made >= request.max_tokens
+        result = self._run(
+            prompt,
+            on_step,
+            sampling=vendor_sampling(request.sampling) if per_run else None,
+            max_new_tokens=request.max_tokens if per_run else None,
+        )
+        finish: RuntimeFinish = "aborted" if not wanted or result.aborted else "stop"
+        perf = believable(result.perf, len(prompt))
         return RunStats(
-            reused_tokens=max(0, len(prompt) - perf.prefill_tokens) if perf else 0,
-            finish="length" if limited else "aborted" if result.aborted else "stop",
-            prefill_ns=round(perf.prefill_ms * 1e6) if perf else None,
-            decode_ns=round(perf.generate_ms * 1e6) if perf else None,
-            text=bytes(said),
+            reused_tokens=len(prompt) - perf.prefill_tokens if perf else 0,
+            finish="length" if wanted and made == request.max_tokens else finish,
+            prefill_ns=_nanoseconds(perf.prefill_ms) if perf else None,
+            decode_ns=_nanoseconds(perf.generate_ms) if perf else None,
+            text=bytes(said) or None,
         )
 
-    def embed(self, prompt: Sequence[int], *, last_only: bool) -> Sequence[Sequence[float]]:
+    def embed(self, prompt: Sequence[int], *, last_only: bool) -> memoryview[float]:
         """See `Runtime.embed`."""
-        self._output.trim()
-        rows: list[list[float]] = []
+        rows: list[memoryview[float]] = []
 
         def on_step(step: Step) -> None:
             if step.hidden is not None:
-                rows.extend(cast("list[list[float]]", step.hidden.tolist()))
+                rows.append(step.hidden)
 
-        try:
-            # Rows of a reused prefix are not delivered again (semantics.md section 8, for logits).
-            self._forget()
-            self._model.run(
-                Tokens(ids=list(prompt)), on_step, mode=Mode.HIDDEN_STATES, last_row_only=last_only
+        # Rows of a reused prefix are not delivered again (semantics.md section 8, for logits).
+        self._cache_is_good = False
+        self._run(prompt, on_step, mode=Mode.HIDDEN_STATES, last_row_only=last_only)
+        if last_only:
+            del rows[:-1]
+        count = sum(len(some) for some in rows)
+        if count != (1 if last_only else len(prompt)):
+            raise RuntimeFailedError(
+                f"the RKLLM runtime gave {count} hidden states for {len(prompt)} tokens"
             )
-        except RkllmError as error:
-            raise RuntimeFailedError(f"the RKLLM runtime failed: {error}") from error
-        if not rows:
-            raise RuntimeFailedError("the RKLLM runtime gave no hidden states for the input")
-        return rows
+        width = rows[0].nbytes // rows[0].itemsize // len(rows[0])
+        return memoryview(b"".join(rows)).cast("f", (count, width))
 
     def abort(self) -> None:
         """End the run under way; it is asked again and again, so not every time reaches the library."""
@@ -222,27 +224,67 @@ class Rkllm:
 
     def _warm_up(self) -> None:
         """1.1 returns 0 from an init that failed, and crashes in the first run (rknn-llm#156)."""
-
-        def on_step(step: Step) -> None:
-            if step.state is State.NORMAL:
-                self._model.abort()
-
+        request = GenerateRequest(sampling=self._sampling, max_tokens=1)
         try:
-            self._model.run(Tokens(ids=[0]), on_step)
-        except RkllmError as error:
-            raise InvalidModelError(f"the model does not run: {error}") from error
+            self.generate((0,), request, lambda _: True)
+        except RuntimeFailedError as error:
+            raise InvalidModelError(f"the model does not run: {error.message}") from error
 
-    def _forget(self) -> None:
-        """What an aborted run leaves in the KV cache is not documented: it is not built upon."""
-        if self._library.has("rkllm_clear_kv_cache"):
+    def _run(
+        self,
+        prompt: Sequence[int],
+        on_step: Callable[[Step], None],
+        *,
+        mode: Mode = Mode.GENERATE,
+        sampling: VendorSampling | None = None,
+        max_new_tokens: int | None = None,
+        last_row_only: bool = False,
+    ) -> RunResult:
+        """One run, and the end of whatever ran before it."""
+        self._output.trim()
+        self._aborted_at = -inf
+        if not self._cache_is_good:
+            self._clear_cache()
+        # What a failed or aborted run leaves in the cache is not documented: it is not built upon.
+        self._cache_is_good = False
+        try:
+            result = self._model.run(
+                Tokens(ids=prompt),
+                on_step,
+                mode=mode,
+                sampling=sampling,
+                max_new_tokens=max_new_tokens,
+                last_row_only=last_row_only,
+            )
+        except RkllmError as error:
+            raise RuntimeFailedError(f"the RKLLM runtime failed: {error}") from error
+        self._cache_is_good = not result.aborted
+        return result
+
+    def _clear_cache(self) -> None:
+        if not self._library.has("rkllm_clear_kv_cache"):
+            return
+        try:
             self._model.clear_kv_cache()
+        except RkllmError as error:
+            # The library still compares a prompt with what it holds.
+            log.warning("kv cache was not cleared", extra={"reason": str(error)})
+
+
+def believable(perf: Perf | None, prompt_tokens: int) -> Perf | None:
+    """The library's measurements, if it made any: builds of others may not fill them in."""
+    return perf if perf is not None and 0 < perf.prefill_tokens <= prompt_tokens else None
+
+
+def _nanoseconds(time_ms: float) -> int | None:
+    return round(time_ms * 1e6) if 0 < time_ms < inf else None
 
 
 def vendor_sampling(sampling: Sampling) -> VendorSampling:
     """All values set explicitly, as the vendor asks for repeatable results (rknn-llm#443)."""
     greedy = sampling.temperature <= 0
     return VendorSampling(
-        top_k=1 if greedy else max(1, sampling.top_k),
+        top_k=1 if greedy else sampling.top_k if sampling.top_k > 0 else UNLIMITED_TOP_K,
         top_p=sampling.top_p,
         temperature=max(0.0, sampling.temperature),
         repeat_penalty=sampling.repeat_penalty,
