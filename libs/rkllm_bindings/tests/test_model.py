@@ -575,7 +575,9 @@ def test_closing_ends_a_run(stage: Any, library: Library) -> None:
     running.join()
 
     assert running.result.aborted
-    assert [line["event"] for line in stage.trace()][-2:] == ["run_end", "destroy"]
+    # An abort that is on its way when the run ends is traced after that.
+    events = [line["event"] for line in stage.trace() if line["event"] != "abort"]
+    assert events[-2:] == ["run_end", "destroy"]
 
 
 def test_many_runs_leak_nothing(stage: Any, newest: Library) -> None:
