@@ -11,11 +11,12 @@ import pytest
 from pydantic_settings import BaseSettings
 from rkllama_gateway.settings import Settings as GatewaySettings
 from rkllama_service.settings import Shared
+from rkllama_store.settings import HubSettings
 from rkllama_store.settings import Settings as StoreSettings
 from rkllama_worker.settings import Settings as WorkerSettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
-CLASSES = [Shared, GatewaySettings, WorkerSettings, StoreSettings]
+CLASSES = [Shared, GatewaySettings, WorkerSettings, StoreSettings, HubSettings]
 
 
 def texts(settings: type[BaseSettings]) -> dict[str, str]:
@@ -33,7 +34,7 @@ def texts(settings: type[BaseSettings]) -> dict[str, str]:
 
 def rows() -> dict[str, str]:
     """Variable to text, as the page has it."""
-    found = re.findall(r"^\| `(RKLLAMA_\w+)` \| (?:.*?) \| (.*?) \|$", PAGE.read_text(), re.M)
+    found = re.findall(r"^\| `((?:RKLLAMA|HF)_\w+)` \| (?:.*?) \| (.*?) \|$", PAGE.read_text(), re.M)
     return dict(found)
 
 

@@ -5,31 +5,41 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rkllama_service import logs, process
 from rkllama_service.process import SetupError
-from rkllama_service.settings import Shared, read_shared
+from rkllama_service.settings import read_shared
+from typer.core import TyperGroup
 
-from rkllama_cli import client
+from rkllama_cli import commands, talking
+from rkllama_cli.errors import FAILED, CliError
 from rkllama_cli.serve import Plan, serve
+
+
+class _Commands(TyperGroup):
+    """The commands; what goes wrong in one is a sentence and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SetupError as error:
+            process.fail(error)
+        except CliError as error:
+            commands.complain(error)
+            raise typer.Exit(FAILED) from error
+
 
 app = typer.Typer(
     help="Ollama for Rockchip NPUs.",
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
-
-
-def _shared() -> Shared:
-    try:
-        return read_shared()
-    except SetupError as error:
-        process.fail(error)
 
 
 @app.command("serve")
@@ -46,7 +56,7 @@ def serve_command(
     debug: Annotated[bool, typer.Option("--debug", help="Log more.")] = False,  # noqa: FBT002
 ) -> None:
     """Run the whole system on this machine."""
-    shared = _shared()
+    shared = read_shared()
     plan = Plan(
         host=host or shared.host,
         port=port,
@@ -87,41 +97,22 @@ def doctor(
     os.execve(argv[0], argv, env)  # noqa: S606
 
 
-@app.command()
-def version() -> None:
-    """Print the version of this program."""
-    print(f"rkllama {installed_version('rkllama')}")
+@app.command("import")
+def import_folder(
+    folder: Annotated[Path, typer.Argument(help="The folder of models to take over.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of models to fill.")] = None,
+) -> None:
+    """Take over the models of an existing RKLLAMA folder."""
+    env = dict(os.environ)
+    if data is not None:
+        env["RKLLAMA_DATA"] = str(data.expanduser().absolute())
+    # The store's own entry point: nobody else writes to its folder.
+    argv = [sys.executable, "-m", "rkllama_store.importer", str(folder)]
+    os.execve(argv[0], argv, env)  # noqa: S606
 
 
-@app.command("list")
-def list_models() -> None:
-    """List the models of the server."""
-    client.list_models(_shared())
-
-
-@app.command()
-def ps() -> None:
-    """List the models that are loaded."""
-    client.list_loaded(_shared())
-
-
-@app.command()
-def pull(model: str) -> None:
-    """Bring a model in."""
-    client.pull(_shared(), model)
-
-
-@app.command()
-def cp(source: str, destination: str) -> None:
-    """Give a model a second name."""
-    client.copy(_shared(), source, destination)
-
-
-@app.command()
-def rm(models: list[str]) -> None:
-    """Delete models."""
-    for model in models:
-        client.delete(_shared(), model)
+app.add_typer(talking.app)
+app.add_typer(commands.app)
 
 
 def main() -> None:

@@ -164,6 +164,8 @@ class CreateRequest(Message):
     license: tuple[str, ...] = ()
     parameters: dict[str, Any] = Field(default_factory=dict)
     messages: tuple[ChatMessage, ...] = ()
+    quantize: str = ""
+    """The quantisation that the weights shall get."""
 
 
 class PullRequest(Message):

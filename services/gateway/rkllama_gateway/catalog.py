@@ -26,6 +26,7 @@ from rkllama_protocol.messages import (
     StreamCancel,
     TagsReply,
     TagsRequest,
+    VerifyRequest,
 )
 from rkllama_protocol.names import ModelName
 from rkllama_protocol.subjects import StoreVerb, Subjects
@@ -131,8 +132,13 @@ class Catalog:
         """Make a model; as `pull`. The request carries a stream id of its own."""
         return self._stream(StoreVerb.CREATE, request)
 
+    def verify(self, model: str) -> AsyncGenerator[Progress, None]:
+        """Read a model's blobs, or with an empty name everybody's; as `pull`."""
+        stream_id = uuid.uuid4().hex
+        return self._stream(StoreVerb.VERIFY, VerifyRequest(stream_id=stream_id, model=model))
+
     async def _stream(
-        self, verb: StoreVerb, request: PullRequest | CreateRequest
+        self, verb: StoreVerb, request: PullRequest | CreateRequest | VerifyRequest
     ) -> AsyncGenerator[Progress, None]:
         queue: asyncio.Queue[Progress] = asyncio.Queue()
         subject = self._subjects.progress(request.stream_id)

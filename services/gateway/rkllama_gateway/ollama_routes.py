@@ -96,6 +96,7 @@ class OllamaRoutes:
             ("/api/embeddings", ["POST"], self.embeddings),
             ("/api/pull", ["POST"], self.pull),
             ("/api/create", ["POST"], self.create),
+            ("/api/verify", ["POST"], self.verify),
             ("/api/copy", ["POST"], self.copy),
             ("/api/delete", ["DELETE"], self.delete),
         ):
@@ -253,9 +254,9 @@ class OllamaRoutes:
         """`POST /api/pull`."""
         asked = await self._read(request, admin.parse_pull)
         return ProgressResponse(
-            self._gateway.catalog.pull(asked.name.full),
+            self._gateway.catalog.pull(asked.source),
             Endpoint.PULL,
-            model=asked.name.display,
+            model=asked.model,
             stream=asked.stream,
         )
 
@@ -266,5 +267,15 @@ class OllamaRoutes:
             self._gateway.catalog.create(asked.to_message(uuid.uuid4().hex)),
             Endpoint.CREATE,
             model=asked.name.display,
+            stream=asked.stream,
+        )
+
+    async def verify(self, request: Request) -> Response:
+        """`POST /api/verify`, which Ollama has not: are the files what they should be?"""
+        asked = await self._read(request, admin.parse_verify)
+        return ProgressResponse(
+            self._gateway.catalog.verify(asked.name.full if asked.name else ""),
+            Endpoint.VERIFY,
+            model=asked.name.display if asked.name else "",
             stream=asked.stream,
         )

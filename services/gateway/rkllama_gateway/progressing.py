@@ -1,4 +1,4 @@
-"""A pull or create, record by record, to one client; it is cancelled when the client goes away."""
+"""A pull, create or verify, record by record, to one client; it is cancelled when the client goes away."""
 
 from __future__ import annotations
 

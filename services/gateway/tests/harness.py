@@ -48,6 +48,7 @@ from rkllama_protocol.messages import (
     StreamCancel,
     Ticket,
     Unload,
+    VerifyRequest,
     WorkerBeat,
 )
 from rkllama_protocol.subjects import GatewayVerb, StoreVerb, Subjects, WorkerVerb
@@ -238,8 +239,8 @@ class ScriptedStore:
         self.bus = bus
         self.subjects = subjects
         self.model = model
-        self.streams: asyncio.Queue[PullRequest | CreateRequest] = asyncio.Queue()
-        """Pulls and creates that were asked for."""
+        self.streams: asyncio.Queue[PullRequest | CreateRequest | VerifyRequest] = asyncio.Queue()
+        """Pulls, creates and verifies that were asked for."""
         self.cancels: asyncio.Queue[StreamCancel] = asyncio.Queue()
 
     async def listen(self) -> None:
@@ -248,6 +249,7 @@ class ScriptedStore:
         for verb, kind, queue in (
             (StoreVerb.PULL, PullRequest, self.streams),
             (StoreVerb.CREATE, CreateRequest, self.streams),
+            (StoreVerb.VERIFY, VerifyRequest, self.streams),
             (StoreVerb.CANCEL, StreamCancel, self.cancels),
         ):
             await self.bus.answer(store(verb), _noting(kind, queue, accepted))

@@ -1,4 +1,4 @@
-"""Pull and create, as a client sees the store's records (contract 2.12, 2.14)."""
+"""Pull, create and verify, as a client sees the store's records (contract 2.12, 2.14)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from rkllama_protocol.messages import CreateRequest, Fault, Progress, PullRequest
+from rkllama_protocol.messages import CreateRequest, Fault, Progress, PullRequest, VerifyRequest
 
 from services.gateway.tests.conftest import Staged
 
@@ -18,6 +18,7 @@ ONE = {"status": "success"}
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("/api/pull", {}),
     ("/api/create", {"from": "base"}),
+    ("/api/verify", {}),
 ]
 
 
@@ -75,5 +76,5 @@ async def test_the_store_is_told_when_the_client_leaves(
         asked.cancel()
         cancel = await on.store.cancels.get()
 
-    assert isinstance(begun, PullRequest | CreateRequest)
+    assert isinstance(begun, PullRequest | CreateRequest | VerifyRequest)
     assert cancel.stream_id == begun.stream_id

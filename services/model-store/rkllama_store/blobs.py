@@ -17,16 +17,18 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rkllama_protocol.errors import InvalidModelError, UpstreamError
+from rkllama_protocol.errors import InvalidModelError, StorageError, UpstreamError
 from rkllama_protocol.names import Digest, InvalidNameError
 
 from rkllama_store.durable import publish, storage_errors, sync_folder
-from rkllama_store.folder import BLOBS, INCOMING
+from rkllama_store.folder import BLOBS, INCOMING, part_name
+from rkllama_store.parts import Part, Room
+from rkllama_store.stamps import Stamps
 
 EXPECTED_S = 3600.0
 """How long an upload waits for the create that it was made for."""
@@ -110,6 +112,9 @@ class Blobs:
         self._folder = root / BLOBS
         self._incoming = root / INCOMING
         self._clock = clock
+        self._stamps = Stamps(root)
+        self.room = Room(self._incoming)
+        """What is left of the disk."""
         # Guards the two below, and that nothing they name is removed.
         self._lock = threading.Lock()
         self._held: Counter[Digest] = Counter()
@@ -120,11 +125,59 @@ class Blobs:
         return self._folder / digest.file_name
 
     def size(self, digest: Digest) -> int | None:
-        """Bytes of the blob, or None if there is none."""
+        """Bytes of the blob; None if there is none, or it is known to be damaged."""
         try:
-            return self.path(digest).stat().st_size
+            file = self.path(digest).stat()
         except FileNotFoundError:
+            self._stamps.forget(digest)
             return None
+        return None if self._stamps.differs(digest, file) else file.st_size
+
+    def fault(self, digest: Digest, size: int) -> str:
+        """What is wrong with the blob, as far as that can be told without reading it, or empty."""
+        try:
+            file = self.path(digest).stat()
+        except FileNotFoundError:
+            return "is missing"
+        if file.st_size != size:
+            return f"has {file.st_size} bytes instead of {size}"
+        if self._stamps.differs(digest, file):
+            return "is damaged, or was changed after it was stored"
+        return ""
+
+    def stamp(self, digests: Iterable[Digest]) -> None:
+        """These blobs are whole now: a change to them will be noticed.
+
+        Raises:
+            StorageError: The disk is full or refuses.
+        """
+        for digest in digests:
+            with suppress(FileNotFoundError):
+                self._stamps.add(digest, self.path(digest).stat())
+
+    def verify(self, digest: Digest, size: int, *, progress: Callable[[int], None]) -> str:
+        """Read the blob; what is wrong with it, or empty. The answer is remembered.
+
+        `progress(bytes)` is called while the file is read; what it raises ends the work.
+        """
+        path = self.path(digest)
+        hashed = hashlib.sha256()
+        reason = "is damaged: its bytes are not those it is named by"
+        try:
+            file = path.stat()
+            for piece in _pieces(path, progress):
+                hashed.update(piece)
+        except FileNotFoundError:
+            return "is missing"
+        except UpstreamError as error:
+            reason = f"is damaged: {error}"
+        # What a full disk keeps from being remembered is found again.
+        with suppress(StorageError):
+            if hashed.hexdigest() != digest.hex:
+                self._stamps.condemn(digest, file)
+                return reason
+            self._stamps.confirm(digest, file)
+        return self.fault(digest, size)
 
     def read(self, digest: Digest, *, limit_bytes: int) -> bytes:
         """The whole of a small blob.
@@ -145,6 +198,14 @@ class Blobs:
         """A place to write a new blob to."""
         return Incoming(self._temporary(), self._folder)
 
+    def part(self, digest: Digest) -> Part:
+        """What there is of a blob that comes in attempts; one at a time may have it.
+
+        Raises:
+            StorageError: The disk refuses.
+        """
+        return Part(self._incoming / part_name(digest), self.path(digest))
+
     def put(self, data: bytes, *, hold: Hold) -> tuple[Digest, bool]:
         """Keep small bytes; their digest, which is held, and whether they are new.
 
@@ -160,7 +221,13 @@ class Blobs:
             incoming.commit()
         return digest, True
 
-    def adopt(self, source: Path, expected: Digest, *, progress: Callable[[int], None]) -> None:
+    def adopt(
+        self,
+        source: Path,
+        expected: Digest | None = None,
+        *,
+        progress: Callable[[int], None],
+    ) -> tuple[Digest, int]:
         """Make a blob of a file elsewhere on this machine, by a hard link if that is possible.
 
         `progress(bytes)` is called while the file is read; what it raises ends the work.
@@ -174,24 +241,29 @@ class Blobs:
             # Not every file may be linked: another file system, another owner.
             os.link(source.resolve(), linked)
         except OSError:
-            self._copy(source, expected, progress)
-            return
+            return self._copy(source, expected, progress)
         try:
             hashed = hashlib.sha256()
+            size = 0
             for piece in _pieces(linked, progress):
                 hashed.update(piece)
-            _check(expected, Digest(hashed.hexdigest()))
+                size += len(piece)
+            digest = Digest(hashed.hexdigest())
+            _check(expected or digest, digest)
             with storage_errors():
-                publish(linked, self.path(expected))
+                publish(linked, self.path(digest))
         finally:
             linked.unlink(missing_ok=True)
+        return digest, size
 
-    def _copy(self, source: Path, expected: Digest, progress: Callable[[int], None]) -> None:
+    def _copy(
+        self, source: Path, expected: Digest | None, progress: Callable[[int], None]
+    ) -> tuple[Digest, int]:
         with self.incoming() as incoming:
             for piece in _pieces(source, progress):
                 incoming.write(piece)
             try:
-                incoming.commit(expected)
+                return incoming.commit(expected)
             except DigestMismatchError as error:
                 raise UpstreamError(str(error)) from error
 
@@ -226,23 +298,28 @@ class Blobs:
             for digest in digests:
                 self._expected.pop(digest, None)
 
-    def remove(self, digests: Iterable[Digest]) -> int:
-        """Remove those that are neither held nor expected; how many went."""
-        condemned = []
+    def remove(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Remove those that are neither held nor expected; which of them went.
+
+        Whoever has one open, or mapped into memory, goes on reading it: Linux keeps the bytes until
+        the last of them is done.
+        """
+        condemned: dict[Digest, Path] = {}
         for digest in digests:
             # Only renamed in here: to unlink what is large takes long.
             with self._lock:
                 if self._held[digest] or self._expected.get(digest, 0.0) > self._clock():
                     continue
-                condemned.append(self._temporary())
+                self._stamps.forget(digest)
+                condemned[digest] = self._temporary()
                 with storage_errors():
-                    self.path(digest).replace(condemned[-1])
+                    self.path(digest).replace(condemned[digest])
         with storage_errors():
             if condemned:
                 sync_folder(self._folder)
-            for path in condemned:
+            for path in condemned.values():
                 path.unlink()
-        return len(condemned)
+        return set(condemned)
 
     def ages_s(self) -> dict[Digest, float]:
         """Every blob, with the seconds since it was written."""

@@ -50,6 +50,11 @@ class Draft:
         self._details = ModelDetails()
         self._pooling = False
 
+    @property
+    def details(self) -> ModelDetails:
+        """What is known of the weights."""
+        return self._details
+
     async def begin_with(self, base: Stored) -> None:
         """Take every layer of another model.
 

@@ -3,7 +3,8 @@
 <data>/models/
   blobs/sha256-<hex>
   manifests/<host>/<namespace>/<model>/<tag>     absent until the first model
-  incoming/                                      what is being written; swept at start
+  incoming/                                      what is being written; swept at start, but for
+    <sha256>.part                                the beginning of a blob, to go on from
   lock
 """
 
@@ -11,16 +12,32 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rkllama_protocol.names import Digest
 from rkllama_service.process import SetupError
 
 BLOBS = "blobs"
 MANIFESTS = "manifests"
 INCOMING = "incoming"
 LOCK = "lock"
+PART_DAYS = 14
+"""A part that nobody went on with for so long is removed."""
+
+_PART = re.compile(r"[0-9a-f]{64}\.part")
+
+
+def part_name(digest: Digest) -> str:
+    """The name in `incoming` of what there is of a blob so far."""
+    return f"{digest.hex}.part"
+
+
+class InUseError(SetupError):
+    """Another process has the folder."""
 
 
 @contextmanager
@@ -40,7 +57,7 @@ def owned(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise SetupError(f"another model store uses the folder {root}") from error
+            raise InUseError(f"another model store uses the folder {root}") from error
         try:
             _sweep(root / INCOMING)
         except OSError as error:
@@ -53,5 +70,7 @@ def owned(root: Path) -> Iterator[None]:
 def _sweep(incoming: Path) -> None:
     """Remove what writers that died left behind; this also proves that files can be written."""
     (incoming / "probe").touch()
+    oldest = time.time() - PART_DAYS * 86_400
     for path in incoming.iterdir():
-        path.unlink()
+        if not (_PART.fullmatch(path.name) and path.lstat().st_mtime > oldest):
+            path.unlink()

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from rkllama_protocol.errors import InvalidModelError, ModelNotFoundError
+from rkllama_protocol.errors import InvalidModelError, ModelNotFoundError, StorageError
 from rkllama_protocol.messages import (
     ChatMessage,
     Descriptor,
@@ -53,6 +53,8 @@ class Library:
         self._manifests = manifests
         # One change at a time: a blob is collected only while no manifest is being published.
         self._changing = threading.Lock()
+        # Blobs nobody needs that could not go, because a create, pull or verify had them.
+        self._postponed: set[Digest] = set()
 
     def stored(self, name: ModelName) -> Stored:
         """The manifest of `name`, in whatever case it is spelt.
@@ -109,15 +111,15 @@ class Library:
         return self._parsed(layer, _PARAMETERS.validate_json)
 
     def check_whole(self, manifest: Manifest) -> None:
-        """Refuse a manifest that needs a blob which is not there.
+        """Refuse a manifest that needs a blob which is not there, as far as a look at files tells.
 
         Raises:
-            InvalidModelError: One is missing, or of another size.
+            InvalidModelError: One is missing, of another size, or changed since it was stored.
         """
         for layer in (manifest.config, *manifest.layers):
-            if self._blobs.size(Digest.parse(layer.digest)) != layer.size:
+            if fault := self._blobs.fault(Digest.parse(layer.digest), layer.size):
                 raise InvalidModelError(
-                    f"{layer.title or layer.media_type} is missing or damaged: pull the model again"
+                    f"blob {layer.digest} ({layer.label}) {fault}: pull or create the model again"
                 )
 
     def publish(self, name: ModelName, manifest: Manifest) -> ModelName:
@@ -130,6 +132,7 @@ class Library:
         """
         with self._changing:
             before = self._digests(name)
+            self._blobs.stamp(manifest.digests())
             kept = self._manifests.write(name, manifest)
             self._blobs.settle(manifest.digests())
             self._collect(before)
@@ -172,6 +175,25 @@ class Library:
         """Remove what nobody needs and nobody waits for; errors as `delete`."""
         with self._changing:
             self._collect(set())
+
+    def release(self) -> None:
+        """To be called after a hold has ended: what it kept from going goes now."""
+        with self._changing:
+            if not self._postponed:
+                return
+            try:
+                self._collect(set())
+            except StorageError as error:
+                log.warning("blobs not collected", extra={"reason": error.message})
+
+    def discard(self, digests: set[Digest]) -> None:
+        """Remove those of the blobs that nobody needs, new as they may be; errors as `delete`."""
+        with self._changing:
+            self._collect(digests)
+
+    def names(self) -> list[ModelName]:
+        """Every name, those of damaged models included."""
+        return self._manifests.names()
 
     def size(self) -> tuple[int, int]:
         """How many names there are, and the bytes of all blobs."""
@@ -221,10 +243,14 @@ class Library:
         except InvalidModelError as error:
             # It may need anything: until it is deleted or mended, nothing is removed.
             log.warning("blobs not collected", extra={"reason": str(error)})
+            self._postponed |= dropped
             return
-        removed = self._blobs.remove(garbage(self._blobs.ages_s(), needed=needed, dropped=dropped))
+        dropped = dropped | self._postponed
+        condemned = garbage(self._blobs.ages_s(), needed=needed, dropped=dropped)
+        removed = self._blobs.remove(condemned)
+        self._postponed = condemned - removed
         if removed:
-            log.info("blobs removed", extra={"count": removed})
+            log.info("blobs removed", extra={"count": len(removed)})
 
     def _resolved(self, stored: Stored, *, listing: bool = False) -> ResolvedModel:
         manifest = stored.manifest

@@ -40,6 +40,8 @@ class MediaType(StrEnum):
     PARAMETERS = "application/vnd.ollama.image.params"
     MESSAGES = "application/vnd.ollama.image.messages"
     LICENSE = "application/vnd.ollama.image.license"
+    ADAPTER = "application/vnd.ollama.image.adapter"
+    """A LoRA adapter, with the name of its file."""
     FILE = "application/vnd.rkllama.image.file"
     """A small file that an engine reads by its name, such as `tokenizer.json`."""
     FACTS = "application/vnd.rkllama.image.facts+json"
@@ -64,6 +66,11 @@ class Layer(_Json):
     def title(self) -> str:
         """The file's name as it came, or empty."""
         return (self.annotations or {}).get(TITLE, "")
+
+    @property
+    def label(self) -> str:
+        """What it is to a person: the file's name, or the kind of layer."""
+        return self.title or self.media_type.removesuffix("+json").rsplit(".", 1)[-1]
 
 
 class Manifest(_Json):

@@ -1,61 +1,53 @@
-"""Brings models in from where they come from; today that is the catalogue.
+"""Brings models in from where they come from: what the product was installed with, or a hub.
 
-Whoever pulls a name while it is being pulled joins the work that runs; it stops when the last of
-them has gone.
+Whoever pulls what is being pulled already joins the work that runs; it stops when the last of them
+has gone. What a text means is `sources`' decision, which names a model gets is `_names` below.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter
 from rkllama_protocol.errors import (
+    InvalidJobError,
     InvalidModelError,
     ModelNotFoundError,
     RkllamaError,
+    StorageError,
     UpstreamError,
 )
-from rkllama_protocol.names import Digest, ModelName
+from rkllama_protocol.names import Digest, InvalidNameError, ModelName
 
-from rkllama_store import catalog, gguf_reading
+from rkllama_store import catalog, family_names, gguf_reading, sources
 from rkllama_store.announcing import Changes
-from rkllama_store.blobs import Blobs
+from rkllama_store.blobs import Blobs, Hold
 from rkllama_store.catalog import Entry, Packaged
 from rkllama_store.draft import Draft
+from rkllama_store.hub_models import HubModels
 from rkllama_store.library import Library
-from rkllama_store.manifests import Layer, MediaType, Stored
+from rkllama_store.manifests import Layer, Manifest, MediaType, Stored
 from rkllama_store.records import Emit, Record, Throttle, pulling
+from rkllama_store.sharing import Shared
+from rkllama_store.sources import Named, OnHub, Source
 from rkllama_store.threads import Interrupt, in_thread
 
-log = logging.getLogger(__name__)
-
 MANIFEST = "pulling manifest"
+VERIFYING = "verifying sha256 digest"
+WRITING = "writing manifest"
 NOT_FOUND = "pull model manifest: file does not exist"
 """The Ollama CLI looks for this very phrase (contract 2.12)."""
 
 
-class _Pull:
-    """One piece of work, and who listens to it."""
-
-    def __init__(self) -> None:
-        self.listeners: list[Emit] = []
-        self.last: Record | None = None
-        self.task: asyncio.Task[RkllamaError | None] | None = None
-
-    def emit(self, record: Record) -> None:
-        self.last = record
-        for listener in self.listeners:
-            listener(record)
-
-
 class Puller:
-    """Pulls, each name once at a time; their tasks live in `tasks`."""
+    """Pulls, each source once at a time; their tasks live in `tasks`."""
 
     def __init__(
         self,
         library: Library,
         blobs: Blobs,
+        hub_models: HubModels,
         *,
         changes: Changes,
         tasks: asyncio.TaskGroup,
@@ -63,86 +55,128 @@ class Puller:
     ) -> None:
         self._library = library
         self._blobs = blobs
+        self._hub_models = hub_models
         self._changes = changes
-        self._tasks = tasks
-        self._running: dict[str, _Pull] = {}
+        self._running: Shared[None, Record] = Shared(tasks)
+        # Between the look whether a short name is free and its first use, nobody else may take it.
+        self._naming = asyncio.Lock()
         self._pulls = Counter(
             "rkllama_store_pulls", "Pulls that ended.", ["outcome"], registry=registry
         )
 
-    async def pull(self, name: ModelName, emit: Emit) -> None:
-        """Bring `name` in; cancelled, it goes on for the others who wait for it.
+    async def pull(self, asked: Source | ModelName, emit: Emit) -> None:
+        """Bring a model in; cancelled, the work goes on for the others who wait for it.
 
         Raises:
             UpstreamError: It is nowhere, or not what it should be.
+            InvalidJobError: It is for another chip than this one.
+            InvalidModelError: Its files do not make a model.
             StorageError: The disk is full or refuses.
         """
-        pull = self._running.get(name.key)
-        if pull is None or pull.task is None:
-            pull = self._running[name.key] = _Pull()
-            pull.task = self._tasks.create_task(self._run(name, pull))
-        elif pull.last is not None:
-            emit(Record(status=MANIFEST))
-            if pull.last.status != MANIFEST:
-                emit(pull.last)
-        pull.listeners.append(emit)
-        try:
-            error = await asyncio.shield(pull.task)
-        finally:
-            pull.listeners.remove(emit)
-            if not pull.listeners and not pull.task.done():
-                # Whoever asks for the name from now on begins anew.
-                self._forget(name, pull)
-                pull.task.cancel()
-                await asyncio.wait({pull.task})
-        if error is not None:
-            raise error
+        source = sources.parse(asked.full) if isinstance(asked, ModelName) else asked
+        emit(Record(status=MANIFEST))
+        await self._running.join(source.key, lambda say: self._counted(source, say), emit)
 
-    async def _run(self, name: ModelName, pull: _Pull) -> RkllamaError | None:
+    async def _counted(self, source: Source, emit: Emit) -> None:
         outcome = "cancelled"
         try:
-            await self._pull(name, pull.emit)
+            if isinstance(source, Named):
+                await self._from_catalogue(source.name, emit)
+            else:
+                await self._from_hub(source, emit)
+            outcome = "success"
         except RkllamaError as error:
             outcome = error.code
-            return error
-        except Exception as error:
+            raise
+        except Exception:
             outcome = RkllamaError.code
-            log.exception("pull failed", extra={"model": name.display})
-            return RkllamaError(f"internal error: {type(error).__name__}")
-        else:
-            outcome = "success"
-            return None
+            raise
         finally:
             self._pulls.labels(outcome).inc()
-            self._forget(name, pull)
+            with suppress(StorageError):
+                # What this pull kept from going; a disk that refuses is told about by who asks next.
+                await in_thread(self._library.release)
 
-    def _forget(self, name: ModelName, pull: _Pull) -> None:
-        if self._running.get(name.key) is pull:
-            del self._running[name.key]
+    async def _from_hub(self, source: OnHub, emit: Emit) -> None:
+        try:
+            plan = await self._hub_models.plan(source)
+        except UpstreamError as error:
+            raise UpstreamError(f"pull model manifest: {error.message}") from error
+        name = source.name or _stem(plan.file_name)
+        shorts = family_names.candidates(plan.file_name) if source.short_name else iter(())
+        if name is None and next(shorts, None) is None:
+            raise InvalidJobError(
+                f"no name can be made of {plan.file_name}: "
+                f"pull {source.repo}/{plan.weights.path}/<name> instead"
+            )
+        with self._blobs.holding() as hold:
+            draft = self._draft(hold, emit)
+            await self._hub_models.fetch(plan, draft, hold, emit)
+            manifest = await draft.seal()
+            emit(Record(status=VERIFYING))
+            emit(Record(status=WRITING))
+            if name is not None:
+                await self._publish(name, manifest)
+            if source.short_name:
+                async with self._naming:
+                    short = await in_thread(
+                        lambda: family_names.choose(
+                            plan.file_name, is_free=lambda one: self._is_free(one, manifest)
+                        )
+                    )
+                    if short is not None:
+                        await self._publish(short, manifest)
 
-    async def _pull(self, name: ModelName, emit: Emit) -> None:
-        emit(Record(status=MANIFEST))
-        if (entry := catalog.find(name)) is None:
-            raise UpstreamError(NOT_FOUND)
+    async def _publish(self, name: ModelName, manifest: Manifest) -> None:
+        def publish() -> ModelName | None:
+            try:
+                if self._library.stored(name).manifest == manifest:
+                    return None
+            except (ModelNotFoundError, InvalidModelError):
+                pass
+            return self._library.publish(name, manifest)
 
+        if (kept := await in_thread(publish)) is not None:
+            await self._changes.created(kept)
+
+    def _is_free(self, name: ModelName, manifest: Manifest) -> bool:
+        """Whether a short name means nothing yet, or this model as it was pulled before."""
+        if catalog.find(name) is not None:
+            return False
+        try:
+            before = self._library.stored(name).manifest
+        except ModelNotFoundError:
+            return True
+        except InvalidModelError:
+            return False
+        pulled = all(layer.media_type in _FROM_A_HUB for layer in before.layers)
+        return pulled and _weights(before) == _weights(manifest)
+
+    def _draft(self, hold: Hold, emit: Emit) -> Draft:
         def placed(layer: Layer, *, new: bool) -> None:
             emit(pulling(Digest.parse(layer.digest), total=layer.size, completed=layer.size))
 
+        return Draft(self._library, self._blobs, hold, placed=placed)
+
+    async def _from_catalogue(self, name: ModelName, emit: Emit) -> None:
+        if (entry := catalog.find(name)) is None:
+            raise UpstreamError(NOT_FOUND)
         with self._blobs.holding() as hold:
             hold.add(entry.weights.digest)
             if (found := await in_thread(lambda: self._whole(name, entry))) is not None:
                 for layer in (*found.manifest.layers, found.manifest.config):
-                    placed(layer, new=False)
-                emit(Record(status="verifying sha256 digest"))
-                emit(Record(status="writing manifest"))
+                    size = layer.size
+                    emit(pulling(Digest.parse(layer.digest), total=size, completed=size))
+                emit(Record(status=VERIFYING))
+                emit(Record(status=WRITING))
                 kept = await in_thread(lambda: self._library.copy(found.name, name))
             else:
                 await self._fetch(entry.weights, emit)
-                draft = Draft(self._library, self._blobs, hold, placed=placed)
+                draft = self._draft(hold, emit)
                 await self._compose(draft, entry)
                 manifest = await draft.seal()
-                emit(Record(status="verifying sha256 digest"))
-                emit(Record(status="writing manifest"))
+                emit(Record(status=VERIFYING))
+                emit(Record(status=WRITING))
                 kept = await in_thread(lambda: self._library.publish(name, manifest))
         if kept is not None:
             await self._changes.created(kept)
@@ -186,3 +220,18 @@ class Puller:
         await draft.complete(await gguf_reading.report(self._blobs.path(weights.digest)))
         await draft.add(MediaType.TEMPLATE, entry.template.encode())
         await draft.add(MediaType.LICENSE, entry.license.encode())
+
+
+_FROM_A_HUB = frozenset({MediaType.WEIGHTS, MediaType.PROJECTOR, MediaType.FILE, MediaType.FACTS})
+"""A manifest with any other layer has something of its owner's in it."""
+
+
+def _weights(manifest: Manifest) -> set[str]:
+    return {layer.digest for layer in manifest.layers if layer.media_type == MediaType.WEIGHTS}
+
+
+def _stem(file_name: str) -> ModelName | None:
+    try:
+        return ModelName(model=ModelName.parse(file_name.rpartition(".")[0]).model)
+    except InvalidNameError:
+        return None

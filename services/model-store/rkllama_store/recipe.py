@@ -5,7 +5,6 @@ Texts are Ollama's (contract 2.14).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,12 +14,19 @@ from jinja2 import Environment, TemplateSyntaxError
 from jinja2.ext import Extension
 from jinja2.nodes import Node
 from jinja2.parser import Parser
-from rkllama_protocol.errors import InvalidJobError, InvalidModelError, UnsupportedError
-from rkllama_protocol.messages import ChatMessage, CreateRequest
+from rkllama_protocol.errors import (
+    InvalidJobError,
+    InvalidModelError,
+    RkllamaError,
+    UnsupportedError,
+)
+from rkllama_protocol.messages import ChatMessage, CreateRequest, ModelDetails
 from rkllama_protocol.names import Digest, InvalidNameError, ModelName
 
-from rkllama_store import facts
+from rkllama_store import facts, go_templates
 
+QUANTIZATIONS = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")
+UNQUANTIZED = frozenset({"F32", "F16", "BF16"})
 WEIGHTS_ENDINGS = (".gguf", ".rkllm")
 PROJECTOR_ENDING = ".rknn"
 SMALL_FILES = frozenset(
@@ -35,10 +41,6 @@ SMALL_FILES = frozenset(
     }
 )
 
-_GO_TEMPLATE = re.compile(
-    r"\{\{-?\s*(?:\.|\$|/\*|(?:if|range|with|define|block|template)\s|(?:end|else)\s*-?\}\})"
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -48,11 +50,16 @@ class Recipe:
     base: ModelName | None
     files: Mapping[str, str]
     """File name, free of folders but for the pooling file's, to digest as it came; empty with a base."""
+    adapter: tuple[str, str] | None
+    """File name and digest, as it came, of a LoRA adapter."""
     template: str
+    """Jinja."""
     system: str
     license: tuple[str, ...]
     parameters: Mapping[str, Any]
     messages: tuple[ChatMessage, ...]
+    quantize: str
+    """The quantisation that the weights shall have, in capitals; empty leaves them as they are."""
 
 
 class _Generation(Extension):
@@ -89,27 +96,24 @@ def recipe(request: CreateRequest) -> Recipe:
         raise InvalidJobError("neither 'from' or 'files' was specified")
     if request.base and request.files:
         raise UnsupportedError("either 'from' or 'files' can be given, not both")
-    check_template(request.template)
     return Recipe(
         name=name,
         base=model_name(request.base) if request.base else None,
         files=_files(request.files),
-        template=request.template,
+        adapter=_adapter(request.adapters),
+        template=jinja(request.template),
         system=request.system,
         license=tuple(text for text in request.license if text),
         parameters={key: value for key, value in request.parameters.items() if value is not None},
         messages=request.messages,
+        quantize=request.quantize.upper(),
     )
 
 
 def _files(files: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for path_text, digest in files.items():
-        if not digest:
-            raise InvalidJobError("invalid digest format")
-        path = PurePosixPath(path_text.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts:
-            raise InvalidJobError("file path must be relative")
+        path = _path(path_text, digest)
         pooling = str(path).endswith(facts.POOLING_FILE)
         name = facts.POOLING_FILE if pooling else path.name
         if not (name in SMALL_FILES or name.endswith((*WEIGHTS_ENDINGS, PROJECTOR_ENDING))):
@@ -118,6 +122,26 @@ def _files(files: Mapping[str, str]) -> dict[str, str]:
             raise InvalidJobError(f"{name} is given twice")
         found[name] = digest
     return found
+
+
+def _adapter(adapters: Mapping[str, str]) -> tuple[str, str] | None:
+    found = [(_path(path, digest), digest) for path, digest in adapters.items()]
+    if len(found) > 1:
+        raise InvalidJobError("only one adapter is currently supported")
+    for path, digest in found:
+        if not path.name.endswith(WEIGHTS_ENDINGS):
+            raise InvalidJobError("unknown type")
+        return path.name, digest
+    return None
+
+
+def _path(text: str, digest: str) -> PurePosixPath:
+    if not digest:
+        raise InvalidJobError("invalid digest format")
+    path = PurePosixPath(text.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise InvalidJobError("file path must be relative")
+    return path
 
 
 def weights_file(names: Mapping[str, Any]) -> str:
@@ -150,17 +174,15 @@ def blob_digest(text: str) -> Digest:
         raise InvalidJobError("invalid digest format") from error
 
 
-def check_template(text: str) -> None:
-    """Refuse a chat template that no engine could render; it is parsed, never run.
+def jinja(text: str) -> str:
+    """The chat template that engines will render for `text`; it is parsed here, never run.
 
     Raises:
-        UnsupportedError: It is a Go template.
-        InvalidJobError: It is no Jinja template either.
+        UnsupportedError: It is a Go template of a family that is not known.
+        InvalidJobError: It is no template at all.
     """
-    if _GO_TEMPLATE.search(text):
-        raise UnsupportedError(
-            "this is a Go template; templates here are Jinja, as in tokenizer_config.json"
-        )
+    if go_templates.is_go(text):
+        return go_templates.twin(text)
     environment = Environment(  # noqa: S701 - nothing is rendered
         extensions=["jinja2.ext.loopcontrols", _Generation]
     )
@@ -172,6 +194,51 @@ def check_template(text: str) -> None:
         ) from error
     except RecursionError as error:
         raise InvalidJobError("template error: template: :1: nested too deeply") from error
+    return text
+
+
+def check_quantize(wanted: str, details: ModelDetails) -> None:
+    """Refuse to quantise: there is nothing here that could. Texts are Ollama's (contract 2.14).
+
+    Raises:
+        RkllamaError: There is no such quantisation.
+        InvalidModelError: The weights are quantised already.
+        UnsupportedError: They would have to be made anew.
+    """
+    if not wanted:
+        return
+    if wanted not in QUANTIZATIONS:
+        raise RkllamaError(
+            f"unsupported quantization type {wanted} - supported types are "
+            + ", ".join(QUANTIZATIONS)
+        )
+    have = details.quantization_level
+    if have not in UNQUANTIZED:
+        raise InvalidModelError("quantization is only supported for F16, BF16 and F32 models")
+    if wanted != have:
+        raise UnsupportedError(
+            f"this server cannot make {wanted} of {have}: quantise the file elsewhere, such as with "
+            "llama.cpp's llama-quantize, and create the model from the result"
+        )
+
+
+def check_adapter(name: str, adapter: facts.Report | None, base: ModelDetails) -> None:
+    """Refuse a LoRA adapter that its base could not be loaded with.
+
+    `adapter` is what a GGUF file says; of RKLLM files nothing can be told.
+
+    Raises:
+        InvalidModelError: It is none, or for another kind of model.
+    """
+    if not name.endswith(f".{base.format}"):
+        raise InvalidModelError(f"the adapter {name} does not fit a model of format {base.format}")
+    if adapter is None:
+        return
+    if adapter.recorded.model_info.get("general.type") != "adapter":
+        raise InvalidModelError(f"{name} is no LoRA adapter")
+    family = adapter.details.family
+    if family and base.family and family != base.family:
+        raise InvalidModelError(f"the adapter {name} is for {family} models; this is {base.family}")
 
 
 def merged(base: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,17 +22,20 @@ from rkllama_protocol.messages import (
     StreamCancel,
     TagsReply,
     TagsRequest,
+    VerifyRequest,
 )
 from rkllama_protocol.names import InvalidNameError, ModelName
 from rkllama_protocol.subjects import StoreVerb, Subjects
 
+from rkllama_store import sources
 from rkllama_store.announcing import Changes
 from rkllama_store.creator import Creator
 from rkllama_store.library import Library
 from rkllama_store.puller import Puller
-from rkllama_store.recipe import model_name, recipe
+from rkllama_store.recipe import recipe
 from rkllama_store.streams import Streams
 from rkllama_store.threads import in_thread
+from rkllama_store.verifying import Verifier
 
 M = TypeVar("M", bound=Message)
 
@@ -48,6 +51,7 @@ class Service:
         library: Library,
         creator: Creator,
         puller: Puller,
+        verifier: Verifier,
         streams: Streams,
         changes: Changes,
     ) -> None:
@@ -56,6 +60,7 @@ class Service:
         self._library = library
         self._creator = creator
         self._puller = puller
+        self._verifier = verifier
         self._streams = streams
         self._changes = changes
 
@@ -68,6 +73,7 @@ class Service:
         await self._serve(StoreVerb.DELETE, DeleteRequest, self.delete)
         await self._serve(StoreVerb.CREATE, CreateRequest, self.create)
         await self._serve(StoreVerb.PULL, PullRequest, self.pull)
+        await self._serve(StoreVerb.VERIFY, VerifyRequest, self.verify)
         await self._serve(StoreVerb.CANCEL, StreamCancel, self.cancel)
         await self._bus.flush()
 
@@ -123,12 +129,18 @@ class Service:
 
     async def pull(self, request: PullRequest) -> Accepted:
         """A model from elsewhere."""
-        name = model_name(request.model)
-        self._streams.start(request.stream_id, lambda emit: self._puller.pull(name, emit))
+        source = sources.parse(request.model)
+        self._streams.start(request.stream_id, lambda emit: self._puller.pull(source, emit))
+        return Accepted()
+
+    async def verify(self, request: VerifyRequest) -> Accepted:
+        """Whether a model's blobs, or everybody's, are what their digests say."""
+        name = _known_as(request.model, "invalid model name") if request.model else None
+        self._streams.start(request.stream_id, lambda emit: self._verifier.verify(name, emit))
         return Accepted()
 
     async def cancel(self, request: StreamCancel) -> Accepted:
-        """Nobody waits for a pull or create any more."""
+        """Nobody waits for a pull, create or verify any more."""
         self._streams.cancel(request.stream_id)
         return Accepted()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -23,3 +25,25 @@ class Settings(BaseSettings):
     """Install the small bundled model when the store is started for the first time."""
     subject_prefix: str = Field(default="rkllama", pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
     """First part of every subject on the bus."""
+
+
+class HubSettings(BaseSettings):
+    """Where models are pulled from. Each field is the variable `HF_<FIELD>`, as in `huggingface_hub`."""
+
+    model_config = SettingsConfigDict(env_prefix="HF_", frozen=True)
+
+    endpoint: str = "https://huggingface.co"
+    """The hub, or a mirror of it."""
+    token: SecretStr = SecretStr("")
+    """Sent to that address and to no other; needed for private and gated repositories."""
+    hub_offline: bool = False
+    """Pull nothing from a hub."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        value = value.strip().rstrip("/") or "https://huggingface.co"
+        url = urlsplit(value)
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise ValueError("not an address that begins with https:// or http://")
+        return value

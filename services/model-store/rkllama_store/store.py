@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from rkllama_board import Soc
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.errors import RkllamaError
 from rkllama_protocol.subjects import Subjects
@@ -18,14 +19,18 @@ from rkllama_store.announcing import Beats, Changes
 from rkllama_store.blobs import Blobs
 from rkllama_store.catalog import BUNDLED
 from rkllama_store.creator import Creator
+from rkllama_store.hub import Hub
+from rkllama_store.hub_models import HubModels
 from rkllama_store.library import Library
 from rkllama_store.manifests import Manifests
 from rkllama_store.metrics import Holdings
 from rkllama_store.puller import Puller
 from rkllama_store.service import Service
-from rkllama_store.settings import Settings
+from rkllama_store.settings import HubSettings, Settings
 from rkllama_store.streams import Streams
 from rkllama_store.threads import in_thread
+from rkllama_store.transfer import Transfers
+from rkllama_store.verifying import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +40,23 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound
 
 
 class Store:
-    """A store over `root`, which the caller owns and nobody else uses."""
+    """A store over `root`, which the caller owns and nobody else uses.
 
-    def __init__(self, settings: Settings, *, root: Path, sock: socket.socket) -> None:
+    `hub` is where models are pulled from, `soc` the chip they are for, if anybody knows it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        root: Path,
+        sock: socket.socket,
+        hub: HubSettings,
+        soc: Soc | None = None,
+    ) -> None:
         self._settings = settings
+        self._hub = Hub(hub)
+        self._soc = soc
         self._sock = sock
         self._registry = CollectorRegistry()
         self._blobs = Blobs(root)
@@ -76,14 +94,22 @@ class Store:
             if bus is None:
                 return
             self._bus = bus
-            async with bus:
-                await self._answer(bus, tasks, stop)
+            transfers = Transfers(self._hub, self._blobs, tasks=tasks, registry=self._registry)
+            async with bus, transfers:
+                await self._answer(bus, tasks, stop, transfers)
 
-    async def _answer(self, bus: Bus, tasks: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+    async def _answer(
+        self, bus: Bus, tasks: asyncio.TaskGroup, stop: asyncio.Event, transfers: Transfers
+    ) -> None:
         subjects = Subjects(self._settings.subject_prefix)
         changes = Changes(bus, subjects, self._holdings)
         puller = Puller(
-            self._library, self._blobs, changes=changes, tasks=tasks, registry=self._registry
+            self._library,
+            self._blobs,
+            HubModels(self._hub, transfers, self._blobs, soc=self._soc),
+            changes=changes,
+            tasks=tasks,
+            registry=self._registry,
         )
         streams = Streams(bus, subjects, tasks=tasks)
         service = Service(
@@ -92,6 +118,7 @@ class Store:
             library=self._library,
             creator=Creator(self._library, self._blobs, puller, changes=changes),
             puller=puller,
+            verifier=Verifier(self._library, self._blobs, changes=changes),
             streams=streams,
             changes=changes,
         )

@@ -102,7 +102,9 @@ async def _produce(work: Work, records: asyncio.Queue[Record | None]) -> Fault |
 
 async def _next(records: asyncio.Queue[Record | None]) -> Record | None:
     try:
-        return await asyncio.wait_for(records.get(), SILENCE_S)
+        # Not `wait_for`: Python 3.11's loses a cancellation that comes together with a record.
+        async with asyncio.timeout(SILENCE_S):
+            return await records.get()
     except TimeoutError:
         return _STILL_HERE
 

@@ -14,6 +14,8 @@ import gguf
 import httpx2
 import numpy as np
 import pytest
+from pydantic import SecretStr
+from rkllama_board import Soc
 from rkllama_protocol import codec
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.messages import (
@@ -24,6 +26,7 @@ from rkllama_protocol.messages import (
     Progress,
     PullRequest,
     StoreBeat,
+    VerifyRequest,
 )
 from rkllama_protocol.subjects import StoreVerb, Subjects
 from rkllama_service import http
@@ -31,7 +34,7 @@ from rkllama_store import folder
 from rkllama_store.blobs import Blobs
 from rkllama_store.library import Library
 from rkllama_store.manifests import Config, Layer, Manifest, Manifests, MediaType
-from rkllama_store.settings import Settings
+from rkllama_store.settings import HubSettings, Settings
 from rkllama_store.store import Store
 
 M = TypeVar("M", bound=Message)
@@ -123,6 +126,21 @@ def tiny(tiny_gguf: Path) -> bytes:
     return tiny_gguf.read_bytes()
 
 
+@pytest.fixture(scope="session")
+def tiny_lora(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A LoRA adapter for it."""
+    path = tmp_path_factory.mktemp("gguf") / "lora.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_tensor("output.weight.lora_a", np.zeros((2, 4), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
 @dataclass
 class Client:
     """What a gateway does with a store, and what it hears."""
@@ -148,8 +166,12 @@ class Client:
         )
         return await self._stream(StoreVerb.CREATE, request)
 
+    async def verify(self, model: str = "") -> list[Progress]:
+        request = VerifyRequest(stream_id=uuid.uuid4().hex, model=model)
+        return await self._stream(StoreVerb.VERIFY, request)
+
     async def _stream(
-        self, verb: StoreVerb, request: PullRequest | CreateRequest
+        self, verb: StoreVerb, request: PullRequest | CreateRequest | VerifyRequest
     ) -> list[Progress]:
         queue: asyncio.Queue[Progress] = asyncio.Queue()
 
@@ -186,13 +208,27 @@ class Client:
 
 
 @pytest.fixture
-async def client(root: Path, nats_url: str, prefix: str) -> AsyncIterator[Client]:
+def hub_settings() -> HubSettings:
+    """A hub that is not there."""
+    return HubSettings(endpoint="http://127.0.0.1:9", token=SecretStr(""), hub_offline=False)
+
+
+@pytest.fixture
+def soc() -> Soc | None:
+    """What models are for."""
+    return None
+
+
+@pytest.fixture
+async def client(
+    root: Path, nats_url: str, prefix: str, hub_settings: HubSettings, soc: Soc | None
+) -> AsyncIterator[Client]:
     """A store that is ready, empty, and heard."""
     settings = Settings(subject_prefix=prefix, bundled=False)
     stop = asyncio.Event()
     with http.bind("127.0.0.1", 0) as sock:
         async with asyncio.TaskGroup() as tasks:
-            store = Store(settings, root=root, sock=sock)
+            store = Store(settings, root=root, sock=sock, hub=hub_settings, soc=soc)
             subjects = Subjects(prefix)
             bus = await Bus.connect(nats_url, name="test", tasks=tasks)
             async with bus, httpx2.AsyncClient(base_url=store.http_url, trust_env=False) as web:

@@ -102,7 +102,7 @@ def test_a_held_blob_stays(blobs: Blobs) -> None:
         hold.add(digest)
         held = blobs.remove([digest])
 
-    assert (held, blobs.remove([digest])) == (0, 1)
+    assert (held, blobs.remove([digest])) == (set(), {digest})
 
 
 def test_an_expected_blob_stays_an_hour(root: Path) -> None:
@@ -113,7 +113,7 @@ def test_an_expected_blob_stays_an_hour(root: Path) -> None:
     before = blobs.remove([digest])
     now[0] = EXPECTED_S
 
-    assert (before, blobs.remove([digest])) == (0, 1)
+    assert (before, blobs.remove([digest])) == (set(), {digest})
 
 
 def test_a_blob_that_found_its_model_is_no_longer_expected(blobs: Blobs) -> None:
@@ -121,7 +121,7 @@ def test_a_blob_that_found_its_model_is_no_longer_expected(blobs: Blobs) -> None
     blobs.expect(digest)
     blobs.settle([digest])
 
-    assert blobs.remove([digest]) == 1
+    assert blobs.remove([digest]) == {digest}
 
 
 def test_a_small_blob_that_is_large_is_refused(blobs: Blobs) -> None:

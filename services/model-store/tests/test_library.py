@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -212,7 +214,7 @@ def test_a_model_without_its_blob_is_damaged(
     blobs.path(Digest.parse(manifest.layers[0].digest)).unlink()
 
     assert library.tags() == ()
-    with pytest.raises(InvalidModelError, match="missing or damaged"):
+    with pytest.raises(InvalidModelError, match="is missing: pull or create the model again"):
         library.resolve(name("m"))
 
 
@@ -259,3 +261,49 @@ def test_no_digest_leads_out_of_the_blobs(blobs: Blobs, root: Path, text: str) -
         return
 
     assert root / "blobs" == path.resolve().parent
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=10)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner)),
+    max_leaves=6,
+)
+WRONG = st.one_of(
+    JSON, st.sampled_from(["sha256:../../../x", "sha256-" + "a" * 64, "/etc/passwd", -1, 2**70])
+)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_manifest_leads_out_of_the_store_or_to_an_internal_error(
+    library: Library, root: Path, manifest_of: Make, data: st.DataObject
+) -> None:
+    library.publish(name("m"), manifest_of(b"w", system=b"s"))
+    path = manifest_path(root, "m")
+    content = json.loads(path.read_bytes())
+    place = data.draw(st.sampled_from([content, content["config"], *content["layers"]]))
+    place[data.draw(st.sampled_from([*place, "x"]))] = data.draw(WRONG)
+    path.write_text(json.dumps(content))
+    outside = {path for path in root.parent.rglob("*") if not path.is_relative_to(root)}
+    for work in (library.resolve, library.show, library.delete):
+        with suppress(RkllamaError):
+            work(name("m"))
+        library.tags()
+        library.collect()
+
+    assert outside == {path for path in root.parent.rglob("*") if not path.is_relative_to(root)}
+
+
+def test_what_was_held_when_its_model_went_goes_when_it_is_let_go(
+    library: Library, blobs: Blobs, manifest_of: Make
+) -> None:
+    manifest = manifest_of(b"w")
+    library.publish(name("m"), manifest)
+    with blobs.holding() as hold:
+        for digest in manifest.digests():
+            hold.add(digest)
+        library.delete(name("m"))
+        kept = set(blobs.ages_s())
+    library.release()
+
+    assert (kept, blobs.ages_s()) == (manifest.digests(), {})

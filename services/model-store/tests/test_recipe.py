@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rkllama_protocol.errors import (
     InvalidJobError,
     InvalidModelError,
     RkllamaError,
     UnsupportedError,
 )
-from rkllama_protocol.messages import CreateRequest
-from rkllama_store.recipe import check_template, merged, recipe, weights_file
+from rkllama_protocol.messages import CreateRequest, ModelDetails
+from rkllama_store.facts import POOLING_FILE
+from rkllama_store.recipe import check_quantize, jinja, merged, recipe, weights_file
 
 D = "sha256:" + "a" * 64
 
@@ -30,8 +35,22 @@ D = "sha256:" + "a" * 64
         ({"files": {"vocab.json": D}}, InvalidJobError, "unknown type"),
         ({"files": {"a/m.gguf": D, "b/m.gguf": D}}, InvalidJobError, "m.gguf is given twice"),
         ({"base": "x", "files": {"m.gguf": D}}, UnsupportedError, "not both"),
-        ({"base": "x", "template": "{{ .Prompt }}"}, UnsupportedError, "Go template"),
+        ({"base": "x", "template": "{{ .Prompt }} now"}, UnsupportedError, "Go template"),
         ({"base": "x", "template": "{{ x"}, InvalidJobError, "template error: template: :1:"),
+        ({"base": "x", "template": "{{ .x"}, InvalidJobError, ":1: unclosed action"),
+        ({"base": "x", "adapters": {"a.gguf": ""}}, InvalidJobError, "invalid digest format"),
+        ({"base": "x", "adapters": {"../a.gguf": D}}, InvalidJobError, "must be relative"),
+        ({"base": "x", "adapters": {"a.safetensors": D}}, InvalidJobError, "unknown type"),
+        (
+            {"base": "x", "adapters": {"a.gguf": D, "b.gguf": D}},
+            InvalidJobError,
+            "only one adapter is currently supported",
+        ),
+        (
+            {"adapters": {"a.gguf": D}},
+            InvalidJobError,
+            "neither 'from' or 'files' was specified",
+        ),
     ],
 )
 def test_refused_at_once(what: dict[str, object], kind: type[RkllamaError], text: str) -> None:
@@ -48,13 +67,12 @@ def test_refused_at_once(what: dict[str, object], kind: type[RkllamaError], text
         "{{ .System }}",
         "{{- if .System }}x{{ end }}",
         "{{ range .Messages }}{{ end }}",
-        "{{- end -}}",
         "{{ $x := 1 }}",
     ],
 )
 def test_a_go_template_is_told_apart(template: str) -> None:
     with pytest.raises(UnsupportedError):
-        check_template(template)
+        jinja(template)
 
 
 @pytest.mark.parametrize(
@@ -69,12 +87,12 @@ def test_a_go_template_is_told_apart(template: str) -> None:
     ],
 )
 def test_a_jinja_template_is_taken(template: str) -> None:
-    check_template(template)
+    assert jinja(template) == template
 
 
 def test_a_template_that_is_nested_without_end_is_refused() -> None:
     with pytest.raises(InvalidJobError, match="nested too deeply"):
-        check_template("{{ " + "(" * 100_000)
+        jinja("{{ " + "(" * 100_000)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +112,60 @@ def test_files_that_make_no_model(names: list[str], text: str) -> None:
 def test_the_weights_are_found() -> None:
     assert weights_file({"m.rkllm": 1, "tokenizer.json": 1, "eye.rknn": 1}) == "m.rkllm"
     assert weights_file({"m.gguf": 1}) == "m.gguf"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "have", "kind", "text"),
+    [
+        (
+            "Q4_K_M",
+            "Q8_0",
+            InvalidModelError,
+            "quantization is only supported for F16, BF16 and F32 models",
+        ),
+        (
+            "BOGUS",
+            "Q8_0",
+            RkllamaError,
+            "quantization type BOGUS - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0",
+        ),
+        ("Q4_K_M", "F16", UnsupportedError, "this server cannot make Q4_K_M of F16"),
+        ("Q8_0", "", InvalidModelError, "only supported for F16"),
+    ],
+)
+def test_nothing_is_quantised(wanted: str, have: str, kind: type[RkllamaError], text: str) -> None:
+    with pytest.raises(kind) as refused:
+        check_quantize(wanted, ModelDetails(quantization_level=have))
+
+    assert text in refused.value.message
+
+
+@pytest.mark.parametrize(("wanted", "have"), [("", "Q8_0"), ("F16", "F16"), ("", "")])
+def test_what_is_there_already_needs_no_quantising(wanted: str, have: str) -> None:
+    check_quantize(wanted, ModelDetails(quantization_level=have))
+
+
+HOSTILE = st.text(alphabet="./\\:%-_aA0 \x00\n~@sha256", max_size=30)
+NAMED = st.builds(lambda head, end: head + end, HOSTILE, st.sampled_from([".gguf", ".rkllm", ""]))
+
+
+@given(
+    model=HOSTILE,
+    base=st.one_of(st.just(""), HOSTILE),
+    files=st.dictionaries(NAMED, st.one_of(st.just(D), HOSTILE), max_size=3),
+    adapters=st.dictionaries(NAMED, st.one_of(st.just(D), HOSTILE), max_size=2),
+    template=HOSTILE,
+    quantize=HOSTILE,
+)
+def test_any_request_is_a_recipe_or_refused(**fields: Any) -> None:
+    """And no file of a recipe has a name that leads anywhere."""
+    try:
+        made = recipe(CreateRequest(stream_id="s", **fields))
+    except RkllamaError:
+        return
+
+    names = [*made.files, *(made.adapter or ())[:1]]
+    assert all("/" not in name or name == POOLING_FILE for name in names)
 
 
 def test_parameters_merge_and_lists_are_replaced() -> None:

@@ -29,6 +29,7 @@ from rkllama_protocol.messages import (
     TagsRequest,
 )
 from rkllama_protocol.subjects import StoreVerb
+from rkllama_store import template_twins
 from rkllama_store.catalog import BUNDLED, CHATML
 
 WEIGHTS = BUNDLED.weights.digest
@@ -271,6 +272,77 @@ async def test_a_model_from_another_one(client: Any, tiny: bytes) -> None:
     assert child.messages[0].content == "hi"
 
 
+async def test_an_adapter_becomes_a_layer_with_its_name(
+    client: Any, tiny: bytes, tiny_lora: bytes
+) -> None:
+    weights, lora = await client.upload(tiny), await client.upload(tiny_lora)
+    await client.create("base", files={"t.gguf": weights})
+    records = await client.create("tuned", base="base", adapters={"a/lora.gguf": lora})
+    await client.create("twice", base="tuned", adapters={"other.gguf": lora})
+    kind = "application/vnd.ollama.image.adapter"
+
+    assert statuses(records)[0] == "parsing GGUF" or "using existing layer" in records[0].status
+    for model, name in (("tuned", "lora.gguf"), ("twice", "other.gguf")):
+        found = (await resolve(client, model)).layers
+        assert [(each.name, each.digest) for each in found if each.media_type == kind] == [
+            (name, lora)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("t.gguf", "LORA", "t.gguf is given twice"),
+        ("x.gguf", "TINY", "x.gguf is no LoRA adapter"),
+        ("x.gguf", "JUNK", "not a GGUF file"),
+        ("x.rkllm", "JUNK", "does not fit a model of format gguf"),
+        ("x.gguf", "sha256:" + "0" * 64, "no such file or directory"),
+        ("x.gguf", "nonsense", "invalid digest format"),
+    ],
+)
+async def test_an_adapter_that_does_not_fit_ends_the_stream(
+    client: Any, tiny: bytes, tiny_lora: bytes, name: str, content: str, text: str
+) -> None:
+    uploads = {"TINY": tiny, "LORA": tiny_lora, "JUNK": b"junk"}
+    digests = {key: await client.upload(data) for key, data in uploads.items()}
+    await client.create("base", files={"t.gguf": digests["TINY"]})
+    adapters = {name: digests.get(content, content)}
+    records = await client.create("tuned", base="base", adapters=adapters)
+
+    assert text in records[-1].error.message
+
+
+async def test_quantising_ends_the_stream(client: Any, tiny: bytes) -> None:
+    digest = await client.upload(tiny)
+    records = await client.create("m", files={"t.gguf": digest}, quantize="q4_k_m")
+
+    assert "this server cannot make Q4_K_M of F32" in records[-1].error.message
+    assert (await client.create("m", files={"t.gguf": digest}, quantize="f32"))[-1].error is None
+
+
+async def test_a_go_template_of_a_known_family_becomes_its_twin(client: Any, tiny: bytes) -> None:
+    go = "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}"
+    await client.create("m", files={"t.gguf": await client.upload(tiny)}, template=go)
+    model = await resolve(client, "m")
+
+    assert model.template == template_twins.CHATML
+    assert model.capabilities == ("completion",)
+
+
+async def test_a_delete_during_a_create_frees_all_in_the_end(client: Any, tiny: bytes) -> None:
+    """What the create had while its base went is in nobody's manifest when the create fails."""
+    await client.create("base", files={"t.gguf": await client.upload(tiny)})
+    await client.create("child", base="base", system="s")
+    creating = asyncio.ensure_future(client.create("x", base="child", quantize="q8_0"))
+    await client.ask(StoreVerb.DELETE, DeleteRequest(model="base"), Accepted)
+    await client.ask(StoreVerb.DELETE, DeleteRequest(model="child"), Accepted)
+    await creating
+    while client.blob_files():
+        await tags(client)
+
+    assert await tags(client) == []
+
+
 async def test_a_base_that_is_not_here_is_pulled(client: Any) -> None:
     records = await client.create("mine", base="smollm2:135m", system="Be brief.")
 
@@ -290,7 +362,7 @@ async def test_a_base_that_is_nowhere_ends_with_the_pulls_error(client: Any) -> 
     [
         ({}, InvalidJobError),
         ({"files": {"m.bin": "sha256:" + "0" * 64}}, InvalidJobError),
-        ({"base": "x", "template": "{{ .Prompt }}"}, UnsupportedError),
+        ({"base": "x", "template": "{{ .Prompt }} now"}, UnsupportedError),
     ],
 )
 async def test_a_bad_create_is_refused_at_once(

@@ -27,6 +27,7 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "/api/embeddings": _POST,
     "/api/show": _POST,
     "/api/pull": _POST,
+    "/api/verify": _POST,  # ours
     "/api/push": _POST,
     "/api/create": _POST,
     "/api/copy": _POST,

@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.ollama.admin import (
+    VerifyRequest,
     parse_copy,
     parse_create,
     parse_delete,
     parse_pull,
     parse_show,
+    parse_verify,
 )
 from rkllama_gateway.dialects.ollama.requests import (
     parse_chat,
@@ -25,6 +27,7 @@ from rkllama_gateway.dialects.ollama.requests import (
     parse_generate,
 )
 from rkllama_protocol.messages import ChatMessage
+from rkllama_protocol.names import ModelName
 
 Parser = Callable[[bytes], Any]
 DIGEST = "sha256:" + "a" * 64
@@ -35,6 +38,7 @@ PARSERS = [
     parse_embeddings,
     parse_show,
     parse_pull,
+    parse_verify,
     parse_copy,
     parse_delete,
     parse_create,
@@ -224,6 +228,25 @@ def test_name_is_the_old_spelling_of_model() -> None:
         assert parser(body(model="", name="old")).model == "old"
 
 
+@pytest.mark.parametrize(
+    ("typed", "source"),
+    [
+        (" SmolLM2:135m ", "registry.ollama.ai/library/SmolLM2:135m"),
+        ("smollm2:local", "registry.ollama.ai/library/smollm2:latest"),
+        ("host/ns/m", "host/ns/m:latest"),
+        (" hf.co/u/r:Q4_K_M ", "hf.co/u/r:Q4_K_M"),
+        ("https://huggingface.co/u/r.1/blob/main/a b.rkllm",) * 2,
+        ("u/Qwen2.5-rkllm/Qwen.rkllm",) * 2,
+        ("u/Qwen2.5-rkllm/sub/Qwen.GGUF/mine:3b",) * 2,
+    ],
+)
+def test_a_pull_asks_for_a_name_or_for_a_file_on_a_hub(typed: str, source: str) -> None:
+    """A hub's file is more than a name can say: the store reads it as it was typed."""
+    request = parse_pull(body(model=typed))
+
+    assert (request.model, request.source) == (typed, source)
+
+
 def test_show_takes_what_it_lays_over_the_model() -> None:
     request = parse_show(body(model="m", verbose=True, system="s", options={"top_k": 1}))
 
@@ -261,8 +284,13 @@ def test_copy_says_which_name_is_bad(fields: dict[str, str], text: str) -> None:
             for path in ("/a", "../a", "a/../b", "a//b", "./a", "", "a\\b", "a\0")
         ),
         ({"from_": "a b"}, "invalid model name"),
-        ({"from_": "b", "quantize": "q4_0"}, "this server does not support quantize"),
-        ({"from_": "b", "adapters": {"a": DIGEST}}, "this server does not support adapters"),
+        ({"from_": "b", "parser": "p"}, "this server does not support parser"),
+        ({"from_": "b", "adapters": {"a.gguf": ""}}, "invalid digest format"),
+        ({"from_": "b", "adapters": {"/a.gguf": DIGEST}}, "file path must be relative"),
+        (
+            {"from_": "b", "adapters": {"a.gguf": DIGEST, "b.gguf": DIGEST}},
+            "only one adapter is currently supported",
+        ),
     ],
 )
 def test_create_refuses(fields: dict[str, Any], text: str) -> None:
@@ -281,6 +309,8 @@ def test_create_from_a_model_becomes_a_message_to_the_store() -> None:
             license="l",
             parameters={"top_k": 1, "stop": ["a"]},
             messages=[{"role": "USER", "content": "c"}],
+            adapters={"l.gguf": DIGEST},
+            quantization="q8_0",
         )
     )
 
@@ -292,6 +322,13 @@ def test_create_from_a_model_becomes_a_message_to_the_store() -> None:
     assert (sent.template, sent.system, sent.license) == ("t", "s", ("l",))
     assert sent.parameters == {"top_k": 1, "stop": ["a"]}
     assert sent.messages == (ChatMessage(role="user", content="c"),)
+    assert (sent.adapters, sent.quantize) == ({"l.gguf": DIGEST}, "q8_0")
+
+
+def test_verify_is_of_one_model_or_of_all() -> None:
+    assert parse_verify(body(model="m")).name == ModelName(model="m")
+    assert parse_verify(body(stream=False)) == VerifyRequest(name=None, stream=False)
+    assert refusal(parse_verify, body(model="a b")) == (400, "invalid model name")
 
 
 @pytest.mark.parametrize(

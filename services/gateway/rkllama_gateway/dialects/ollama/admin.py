@@ -1,4 +1,4 @@
-"""Requests about models: show, pull, copy, delete and create, as far as a body alone tells.
+"""Requests about models: show, pull, verify, copy, delete and create, as far as a body alone tells.
 
 Each parser does what Ollama does before it looks into its store, and gives parsed names; the store
 is asked with their `full` form, errors are told with the text as typed.
@@ -23,6 +23,7 @@ from rkllama_gateway.dialects.ollama.targets import (
     INVALID,
     REMOTE_DETAILS,
     REQUIRED,
+    is_on_hub,
     parse,
     target,
 )
@@ -45,7 +46,18 @@ class PullRequest:
     """Bring this model in."""
 
     model: str
-    name: ModelName
+    """As typed."""
+    source: str
+    """What the store is asked for: a full name, or the place of a file on a hub as typed."""
+    stream: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """Are this model's files, or everybody's, what they should be? Ollama has no such request."""
+
+    name: ModelName | None = None
+    """None for every model."""
     stream: bool = True
 
 
@@ -76,11 +88,13 @@ class CreateRequest:
     stream: bool = True
     base: ModelName | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)
     template: str = ""
     system: str = ""
     license: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     messages: tuple[ChatMessage, ...] = ()
+    quantize: str = ""
 
     def to_message(self, stream_id: str) -> StoreCreateRequest:
         """What the store is asked."""
@@ -89,11 +103,13 @@ class CreateRequest:
             model=self.name.full,
             base=self.base.full if self.base else "",
             files=dict(self.files),
+            adapters=dict(self.adapters),
             template=self.template,
             system=self.system,
             license=self.license,
             parameters=dict(self.parameters),
             messages=self.messages,
+            quantize=self.quantize,
         )
 
 
@@ -122,9 +138,27 @@ def parse_pull(body: bytes) -> PullRequest:
     """
     fields = decode(body, bodies.PULL)
     typed = _model(fields)
+    if is_on_hub(typed.strip()):
+        source = typed.strip()
+    else:
+        source = target(typed, empty=DialectError(400, INVALID)).full
     return PullRequest(
         model=typed,
-        name=target(typed, empty=DialectError(400, INVALID)),
+        source=source,
+        stream=fields.get("stream", True),
+    )
+
+
+def parse_verify(body: bytes) -> VerifyRequest:
+    """The body of `/api/verify`.
+
+    Raises:
+        DialectError: It is no such request.
+    """
+    fields = decode(body, bodies.VERIFY)
+    typed = _model(fields)
+    return VerifyRequest(
+        name=target(typed, empty=DialectError(400, INVALID)) if typed.strip() else None,
         stream=fields.get("stream", True),
     )
 
@@ -170,7 +204,9 @@ def parse_create(body: bytes) -> CreateRequest:
     """
     fields = decode(body, bodies.CREATE)
     files: dict[str, str] = fields.get("files", {})
+    adapters: dict[str, str] = fields.get("adapters", {})
     _check_files(files)
+    _check_files(adapters)
     typed = _model(fields)
     name = parse(typed)
     if name is None:
@@ -180,6 +216,8 @@ def parse_create(body: bytes) -> CreateRequest:
         raise DialectError(400, "neither 'from' or 'files' was specified")
     if not base and not files:
         raise DialectError(400, "unknown type")
+    if len(adapters) > 1:
+        raise DialectError(400, "only one adapter is currently supported")
     for unsupported in _UNSUPPORTED:
         if fields.get(unsupported):
             raise DialectError(400, f"this server does not support {unsupported}")
@@ -189,11 +227,13 @@ def parse_create(body: bytes) -> CreateRequest:
         stream=fields.get("stream", True),
         base=target(base, empty=DialectError(400, INVALID)) if base else None,
         files={} if base else files,
+        adapters=adapters,
         template=fields.get("template", ""),
         system=fields.get("system", ""),
         license=_licenses(fields.get("license")),
         parameters=fields.get("parameters", {}),
         messages=tuple(message(item) for item in fields.get("messages", ())),
+        quantize=fields.get("quantize") or fields.get("quantization", ""),
     )
 
 
@@ -201,12 +241,9 @@ _OUTSIDE = {"", ".", ".."}
 """Parts that a relative path inside the model's folder does not have."""
 
 _UNSUPPORTED = (
-    "adapters",
     "draft_files",
     "draft_quantize",
     "parser",
-    "quantize",
-    "quantization",
     "remote_host",
     "renderer",
 )

@@ -177,6 +177,8 @@ PULL = struct(
     },
 )
 
+VERIFY = struct("VerifyRequest", {"model": STRING, "name": STRING, "stream": BOOL_POINTER})
+
 COPY = struct("CopyRequest", {"source": STRING, "destination": STRING})
 
 DELETE = struct("DeleteRequest", {"model": STRING, "name": STRING})

@@ -32,6 +32,7 @@ class Endpoint(StrEnum):
     PS = "ps"
     SHOW = "show"
     PULL = "pull"
+    VERIFY = "verify"
     PUSH = "push"
     CREATE = "create"
     COPY = "copy"

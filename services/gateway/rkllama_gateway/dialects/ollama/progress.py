@@ -1,4 +1,4 @@
-"""Records of `/api/pull` and `/api/create` (contract 2.12, 2.14)."""
+"""Records of `/api/pull`, `/api/create` (contract 2.12, 2.14) and `/api/verify`, which is ours."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ else's computers, and there is none of these here (contract 2.20).
 
 from __future__ import annotations
 
+import re
+
 from rkllama_protocol.names import InvalidNameError, ModelName
 
 from rkllama_gateway.dialects.errors import DialectError
@@ -15,6 +17,11 @@ INVALID = "invalid model name"
 REQUIRED = "model is required"
 REMOTE = "ollama cloud is disabled: remote model is unavailable"
 REMOTE_DETAILS = "ollama cloud is disabled: remote model details are unavailable"
+
+_ON_HUB = re.compile(
+    r"(?:https?://)?(?:(?:hf\.co|huggingface\.co)/.+|[^/]+/[^/]+/.*\.(?:rkllm|gguf)(?:/.*)?)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def target(
@@ -49,6 +56,14 @@ def parse(text: str) -> ModelName | None:
         return ModelName.parse(text)
     except InvalidNameError:
         return None
+
+
+def is_on_hub(text: str) -> bool:
+    """Whether a pull asks for a file on a hub: `hf.co/...`, or `<user>/<repo>/<file>[/<name>]`.
+
+    That is more than a name can say; what it means, and whether it is right, is the store's to say.
+    """
+    return _ON_HUB.fullmatch(text) is not None
 
 
 def _split_source(text: str) -> tuple[str, str]:

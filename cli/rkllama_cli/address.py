@@ -1,0 +1,63 @@
+"""Where the server is.
+
+`RKLLAMA_HOST` comes before `OLLAMA_HOST`, which means what it means to Ollama. Both may be a host,
+a host and a port, or a URL.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+import httpx2
+from rkllama_service.process import SetupError
+from rkllama_service.settings import Shared
+
+DEFAULT_PORT = 8080
+OLLAMA_PORT = 11434
+
+
+def server_url(shared: Shared, environ: Mapping[str, str]) -> str:
+    """The URL that commands talk to, without a slash at the end.
+
+    Raises:
+        SetupError: The variable holds no address.
+    """
+    if "host" in shared.model_fields_set:
+        return _url("RKLLAMA_HOST", shared.host, port=DEFAULT_PORT, http_port=DEFAULT_PORT)
+    if text := environ.get("OLLAMA_HOST", "").strip().strip("\"'"):
+        return _url("OLLAMA_HOST", text, port=OLLAMA_PORT, http_port=80)
+    return _url("RKLLAMA_HOST", shared.host, port=DEFAULT_PORT, http_port=DEFAULT_PORT)
+
+
+def api_key(shared: Shared, environ: Mapping[str, str]) -> str:
+    """The key that is sent, or empty."""
+    return shared.api_key or environ.get("OLLAMA_API_KEY", "").strip()
+
+
+def _url(variable: str, text: str, *, port: int, http_port: int) -> str:
+    """`text` as a URL; `port` where it names neither a port nor a scheme, `http_port` for `http://`."""
+    schemed = "://" in text
+    full = text if schemed else f"http://{_bracketed(text)}"
+    try:
+        url = httpx2.URL(full)
+    except httpx2.InvalidURL as error:
+        raise SetupError(f"{variable} is {text!r}, which is no address of a server") from error
+    if url.scheme not in ("http", "https"):
+        raise SetupError(f"{variable} is {text!r}; a server's address begins with http or https")
+    if "%" in url.host:
+        raise SetupError(f"{variable} is {text!r}, which is no address of a server")
+    if url.host in ("", "0.0.0.0", "::"):  # noqa: S104 - where it listens is not where it is
+        url = url.copy_with(host="127.0.0.1")
+    if url.port is None and url.scheme == "http":
+        url = url.copy_with(port=http_port if schemed else port)
+    return str(url).rstrip("/")
+
+
+def _bracketed(text: str) -> str:
+    """A bare IPv6 address in brackets."""
+    try:
+        version = ipaddress.ip_address(text).version
+    except ValueError:
+        return text
+    return f"[{text}]" if version == 6 else text
