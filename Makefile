@@ -33,7 +33,7 @@ check: install-dev
 	$(BIN)/lint-imports
 
 test: install-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # As root, some ten minutes: the binding tests on aarch64 under qemu-user.
 test-arm64:

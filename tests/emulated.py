@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import ollama
 from rkllm_bindings.emulator import ModelScript, build, byte_level_tokenizer
+
+from tests.stack import Stack
 
 EOS = 257
 SPECIAL = {256: "<|im_start|>", EOS: "<|im_end|>"}
@@ -45,3 +49,16 @@ def create(client: ollama.Client, name: str, script: ModelScript, folder: Path) 
     digests = {title: client.create_blob(path) for title, path in files.items()}
     client.create(name, files=digests)
     return replace(script, special=SPECIAL, eos=(EOS,))
+
+
+@contextmanager
+def emulated(folder: Path, family: str, *, workers: int = 1, **env: str) -> Iterator[Stack]:
+    """A stack whose workers drive the emulator of one ABI family."""
+    settings = {
+        "RKLLAMA_RKLLM_LIBRARY": str(library(family, folder)),
+        "RKLLAMA_WORKER_RUNTIME": "rkllm",
+        "RKLLAMA_PLATFORM": "rk3588",
+        "RKLLAMA_STORE_BUNDLED": "false",
+    }
+    with Stack(folder, workers=workers, env=settings | env) as running:
+        yield running

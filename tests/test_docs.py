@@ -34,7 +34,9 @@ def texts(settings: type[BaseSettings]) -> dict[str, str]:
 
 def rows() -> dict[str, str]:
     """Variable to text, as the page has it."""
-    found = re.findall(r"^\| `((?:RKLLAMA|HF)_\w+)` \| (?:.*?) \| (.*?) \|$", PAGE.read_text(), re.M)
+    found = re.findall(
+        r"^\| `((?:RKLLAMA|HF)_\w+)` \| (?:.*?) \| (.*?) \|$", PAGE.read_text(), re.M
+    )
     return dict(found)
 
 

@@ -6,15 +6,19 @@ import asyncio
 import json
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import ollama
 from rkllama_protocol import codec
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.messages import Ticket
 from rkllama_protocol.subjects import Subjects
+from rkllm_bindings.emulator import ModelScript
 from tokenizers import Tokenizer
 
+from tests.emulated import create, emulated
 from tests.integration.conftest import MODEL
 from tests.stack import Stack, wait_until
 
@@ -22,9 +26,6 @@ WORDS = [
     "apple", "bread", "chair", "dance", "eagle", "flame", "grape", "house", "igloo", "jelly",
     "knife", "lemon", "mouse", "night", "ocean", "piano", "queen", "river", "stone", "tiger",
 ]  # fmt: skip
-
-
-ENDLESS = {"model": MODEL, "prompt": "Once", "raw": True, "options": {"num_predict": 4000}}
 
 
 def request_for(word: str, **options: Any) -> dict[str, Any]:
@@ -55,7 +56,22 @@ async def stream(client: httpx2.AsyncClient, url: str, body: dict[str, Any]) -> 
     return Streamed(lines, first_at)
 
 
-async def test_twenty_at_once_all_finish_whole_and_in_order(stack: Stack) -> None:
+async def test_twenty_at_once_all_finish_whole_and_in_order(tmp_path: Path) -> None:
+    """The board is held by an answer that never ends until all twenty wait; then its client leaves."""
+    with emulated(tmp_path, "abi-1.3.0") as stack, ollama.Client(host=stack.url) as client:
+        script = ModelScript(answer_tokens=100_000, decode_tokens_per_s=50)
+        create(client, "endless", script, tmp_path)
+        answers = await twenty_at_once(stack)
+
+    assert [answer.last["done"] for answer in answers] == [True] * len(WORDS)
+    assert [answer.last["eval_count"] for answer in answers] == [12] * len(WORDS)
+    starts = [answer.first_at for answer in answers]
+    assert starts == sorted(starts)
+
+
+async def twenty_at_once(stack: Stack) -> list[Streamed]:
+    """Twenty answers of one length, asked for one after another while the board is busy."""
+
     def running() -> bool:
         return stack.metric(stack.url, "rkllama_requests_running") == 1
 
@@ -64,18 +80,14 @@ async def test_twenty_at_once_all_finish_whole_and_in_order(stack: Stack) -> Non
 
     async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
         tasks: list[asyncio.Task[Streamed]] = []
-        first = asyncio.create_task(stream(client, stack.url, ENDLESS))
+        endless = {"model": "endless", "prompt": "zebra", "options": {"num_predict": 12}}
+        first = asyncio.create_task(stream(client, stack.url, endless | {"options": {}}))
         await asyncio.to_thread(wait_until, "the first to run", running)
         for number, word in enumerate(WORDS, start=1):
-            tasks.append(asyncio.create_task(stream(client, stack.url, request_for(word))))
+            tasks.append(asyncio.create_task(stream(client, stack.url, endless | {"prompt": word})))
             await asyncio.to_thread(wait_until, "it to wait", partial(waiting, number))
         first.cancel()
-        answers = [await task for task in tasks]
-
-    assert [answer.last["done"] for answer in answers] == [True] * len(WORDS)
-    assert [answer.last["eval_count"] for answer in answers] == [12] * len(WORDS)
-    starts = [answer.first_at for answer in answers]
-    assert starts == sorted(starts)
+        return [await task for task in tasks]
 
 
 async def test_two_workers_share_and_mix_nothing_up(two_workers: Stack) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -15,24 +14,11 @@ import ollama
 import pytest
 from rkllm_bindings.emulator import ModelScript, Reply, build
 
-from tests.emulated import create, library, model_files, prompt_ids
+from tests.emulated import create, emulated, model_files, prompt_ids
 from tests.stack import Stack, wait_until
 
 SENTENCE = "It rains in Málaga 🌧, they say."
 HELLO = [Reply(text=SENTENCE, when="weather"), Reply(text="Hello there.")]
-
-
-@contextmanager
-def emulated(folder: Path, family: str, *, workers: int = 1, **env: str) -> Iterator[Stack]:
-    """A stack whose workers drive the emulator of one ABI family."""
-    settings = {
-        "RKLLAMA_RKLLM_LIBRARY": str(library(family, folder)),
-        "RKLLAMA_WORKER_RUNTIME": "rkllm",
-        "RKLLAMA_PLATFORM": "rk3588",
-        "RKLLAMA_STORE_BUNDLED": "false",
-    }
-    with Stack(folder, workers=workers, env=settings | env) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
