@@ -12,7 +12,14 @@ from __future__ import annotations
 
 import math
 
-from rkllama_protocol.messages import Job, ResolvedModel, Speed, Ticket, WorkerBeat
+from rkllama_protocol.messages import (
+    WEIGHTS_TYPE,
+    Job,
+    ResolvedModel,
+    Speed,
+    Ticket,
+    WorkerBeat,
+)
 
 LOAD_BYTES_PER_S = 250e6
 """A 4 GB model loads in 16 s from eMMC (rkllm-abi/semantics.md, section 1)."""
@@ -26,15 +33,12 @@ MEMORY_FACTOR = 1.25
 """A loaded model needs its weights, a KV cache and the runtime's own buffers."""
 
 
-WEIGHTS_ENDINGS = {"gguf": ".gguf", "rkllm": ".rkllm"}
-"""Model format to the ending of its weights' file name."""
 CHARS_PER_TOKEN = 4
 
 
 def weights_bytes(model: ResolvedModel) -> int:
     """Size of the files that are loaded into memory."""
-    ending = WEIGHTS_ENDINGS.get(model.details.format)
-    return sum(layer.size for layer in model.layers if ending and layer.name.endswith(ending))
+    return sum(layer.size for layer in model.layers if layer.media_type == WEIGHTS_TYPE)
 
 
 def prompt_tokens(job: Job) -> int:

@@ -45,6 +45,12 @@ DigestText = Annotated[str, AfterValidator(lambda text: str(Digest.parse(text)))
 # --------------------------------------------------------------------------- models
 
 
+WEIGHTS_TYPE = "application/vnd.ollama.image.model"
+ADAPTER_TYPE = "application/vnd.ollama.image.adapter"
+TEMPLATE_TYPE = "application/vnd.ollama.image.template"
+"""Media types of the layers that a worker tells apart (contract 7)."""
+
+
 class Descriptor(Part):
     """One layer of a manifest."""
 

@@ -18,10 +18,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Literal
 
-from rkllama_policy.cost import WEIGHTS_ENDINGS, memory_bytes, weights_bytes
+from rkllama_policy.cost import memory_bytes, weights_bytes
 from rkllama_policy.eviction import to_evict
-from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError
-from rkllama_protocol.messages import Job, ResidentModel, ResolvedModel
+from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError, UnsupportedError
+from rkllama_protocol.messages import (
+    ADAPTER_TYPE,
+    WEIGHTS_TYPE,
+    Job,
+    ResidentModel,
+    ResolvedModel,
+)
 from rkllama_protocol.names import Digest
 
 from rkllama_worker.engine.wire import LoadSpec
@@ -238,22 +244,21 @@ class Residency:
 
     def _spec(self, job: Job, entry: Resident) -> LoadSpec:
         model = job.model
-        ending = WEIGHTS_ENDINGS.get(model.details.format)
-        if ending is None:
-            raise InvalidModelError(f"models of format {model.details.format!r} cannot be run")
         files: dict[str, str] = {}
         weights = ""
         for layer in model.layers:
             path = self._blobs / Digest.parse(layer.digest).file_name
+            if layer.media_type == ADAPTER_TYPE:
+                raise UnsupportedError(f"{model.name} has an adapter, which this worker cannot run")
             if not layer.name:
                 continue
             if not path.is_file() or path.stat().st_size != layer.size:
                 raise InvalidModelError(f"{layer.name} of {model.name} is missing or damaged here")
             files[layer.name] = str(path)
-            if layer.name.endswith(ending):
+            if layer.media_type == WEIGHTS_TYPE:
                 weights = str(path)
         if not weights:
-            raise InvalidModelError(f"{model.name} has no {ending} file")
+            raise InvalidModelError(f"{model.name} has no weights")
         return LoadSpec(
             name=model.name,
             model_format=model.details.format,

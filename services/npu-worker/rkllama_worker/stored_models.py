@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from rkllama_policy.cost import WEIGHTS_ENDINGS
+from rkllama_protocol.messages import TEMPLATE_TYPE, WEIGHTS_TYPE
 from rkllama_protocol.names import Digest, InvalidNameError
 
 TITLE = "org.opencontainers.image.title"
 """Annotation with a layer's file name (OCI image-spec, annotations.md)."""
-TEMPLATE_TYPE = "application/vnd.ollama.image.template"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,25 +44,25 @@ def stored_models(models: Path) -> Iterator[StoredModel]:
 
 def _model(name: str, layers: list[dict[str, object]], blobs: Path) -> StoredModel | None:
     files: dict[str, str] = {}
-    template = ""
+    template = weights = ""
     for layer in layers:
         blob = blobs / Digest.parse(str(layer["digest"])).file_name
         annotations = layer.get("annotations")
-        if isinstance(annotations, dict) and TITLE in annotations:
-            files[str(annotations[TITLE])] = str(blob)
-        elif layer["mediaType"] == TEMPLATE_TYPE:
+        title = str(annotations[TITLE]) if isinstance(annotations, dict) else ""
+        if title:
+            files[title] = str(blob)
+        if layer["mediaType"] == TEMPLATE_TYPE:
             template = blob.read_text()
-    for model_format, ending in WEIGHTS_ENDINGS.items():
-        found = next((title for title in files if title.endswith(ending)), None)
-        if found is not None:
-            weights = Path(files[found])
-            return StoredModel(
-                name=name,
-                model_format=model_format,
-                weights_name=found,
-                weights=weights,
-                size_bytes=weights.stat().st_size,
-                files=files,
-                template=template,
-            )
-    return None
+        elif layer["mediaType"] == WEIGHTS_TYPE:
+            weights = title
+    if not weights:
+        return None
+    return StoredModel(
+        name=name,
+        model_format=Path(weights).suffix.removeprefix("."),
+        weights_name=weights,
+        weights=Path(files[weights]),
+        size_bytes=Path(files[weights]).stat().st_size,
+        files=files,
+        template=template,
+    )
