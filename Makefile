@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME_EXTRAS := gateway,worker,cpu,store,cli
 
-.PHONY: install install-dev demo serve check test test-arm64 bench clean
+.PHONY: install install-dev demo serve check test test-arm64 soak bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -38,6 +38,10 @@ test: install-dev
 # As root, some ten minutes: the binding tests on aarch64 under qemu-user.
 test-arm64:
 	tests/arm64/run.sh
+
+# A hundred kill -9 during pulls, and a file of 8 GB: a quarter of an hour, 8 GB of temporary space.
+soak: install-dev
+	$(BIN)/python -m services.model-store.tests.soak_pulls --kills 100 --gigabytes 8
 
 bench: install-dev
 	$(BIN)/python -m bench

@@ -6,11 +6,17 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from rkllama_protocol import codec
 
 from tests.broker import Broker
 from tests.stack import Stack, prepared
+
+
+# A busy machine is no bug: no example has a time of its own.
+hypothesis.settings.register_profile("rkllama", deadline=None)
+hypothesis.settings.load_profile("rkllama")
 
 
 @pytest.fixture(scope="session")
