@@ -13,7 +13,6 @@ from rkllama_protocol import codec
 from tests.broker import Broker
 from tests.stack import Stack, prepared
 
-
 # A busy machine is no bug: no example has a time of its own.
 hypothesis.settings.register_profile("rkllama", deadline=None)
 hypothesis.settings.load_profile("rkllama")
