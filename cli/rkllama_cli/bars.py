@@ -29,7 +29,7 @@ from rkllama_cli import wire, words
 from rkllama_cli.api import SUCCESS
 from rkllama_cli.errors import BrokenError
 from rkllama_cli.flow import printable
-from rkllama_cli.screen import undisturbed
+from rkllama_cli.screen import undisturbed, uninterrupted
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{12})[0-9a-f]{52}")
 _STEPS = 10
@@ -121,6 +121,11 @@ class Drawn:
 
     def show(self, record: wire.Progress) -> None:
         """Move the layer's bar, or begin a line."""
+        # An interrupt between what is written and what is remembered of it would have it written again.
+        with uninterrupted():
+            self._show(record)
+
+    def _show(self, record: wire.Progress) -> None:
         if not record.status:
             return
         if record.digest and not record.total:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import termios
 from collections.abc import Iterator
@@ -58,3 +59,21 @@ def waiting(err: Console, text: str = "") -> Iterator[None]:
             yield
     else:
         yield
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A Ctrl-C inside this context takes effect at its end. For the main thread only."""
+    pressed = False
+
+    def note(_number: int, _frame: object) -> None:
+        nonlocal pressed
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
