@@ -100,6 +100,8 @@ class Chunk:
     content: str = ""
     thinking: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
+    logprobs: tuple[dict[str, Any], ...] = ()
+    """Of each id, where asked for: `token`, `logprob`, `bytes`, and `top_logprobs` of the same."""
     prompt_tokens: int = 0
     prompt_hash: str = ""
     prefill_ns: int = 0
@@ -110,6 +112,8 @@ class Chunk:
     error_message: str = ""
     ignored_options: tuple[str, ...] = ()
     """Options that were asked for and that the runtime cannot honour; on the first chunk."""
+    rendered: str = ""
+    """The prompt's text, for a job that asks for nothing else."""
     vector: str = ""
     """An embedding: base64 of its little-endian float32 values."""
     context: tuple[int, ...] = ()
@@ -122,7 +126,7 @@ class Chunk:
 
 
 _CHUNK_FIELDS = {field.name: field.default for field in fields(Chunk)}
-_TUPLES = ("ids", "tool_calls", "ignored_options", "context")
+_TUPLES = ("ids", "tool_calls", "logprobs", "ignored_options", "context")
 
 
 def encode_chunk(chunk: Chunk) -> bytes:

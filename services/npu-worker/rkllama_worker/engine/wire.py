@@ -72,6 +72,8 @@ class LoadSpec(EngineMessage):
     """Path of the weights' blob."""
     files: dict[str, str]
     """The model's small files, by the name they came with: `tokenizer.json` to a blob's path."""
+    adapters: tuple[str, ...] = ()
+    """Paths of the LoRA adapters that every run uses."""
     template: str = ""
     """A Jinja chat template that replaces the one among the files."""
     num_ctx: int | None = None

@@ -1,0 +1,95 @@
+"""How everybody is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rkllama_protocol.messages.base import DigestText, Message, Part, Token
+from rkllama_protocol.messages.models import ModelDetails
+from rkllama_protocol.subjects import Role
+
+
+class ResidentModel(Part):
+    """A model that a board holds, or is loading."""
+
+    digest: DigestText
+    name: str
+    full_name: str
+    details: ModelDetails
+    size: int
+    """Bytes in use, all memory."""
+    size_vram: int
+    """Bytes of it that the accelerator uses."""
+    context_length: int
+    state: Literal["loading", "ready", "unloading"]
+    expires_in_s: float | None
+    """None: never."""
+    runs: int = 0
+    """Jobs running on it now."""
+
+
+class RunningJob(Part):
+    """What a board runs now."""
+
+    job_id: Token
+    model: DigestText
+    left_s: float
+    """Predicted seconds until the board is free."""
+
+
+class Speed(Part):
+    """What a board has learned of a model; seconds."""
+
+    model: DigestText
+    load_s: float | None = None
+    prefill_s_per_token: float | None = None
+    decode_s_per_token: float | None = None
+    tokens_per_answer: float | None = None
+
+
+class WorkerBeat(Message):
+    """A worker's word about itself, once a second and on every change."""
+
+    worker_id: Token
+    ready: bool
+    draining: bool = False
+    runtimes: tuple[str, ...] = ()
+    """Model formats it can run: `gguf`, `rkllm`."""
+    platform: str = ""
+    memory_bytes: int = 0
+    """What it may use for models."""
+    models: tuple[ResidentModel, ...] = ()
+    running: RunningJob | None = None
+    speeds: tuple[Speed, ...] = ()
+    failed: dict[str, str] = Field(default_factory=dict)
+    """Manifest digest to the sentence why it did not load here."""
+    http_url: str = ""
+
+
+class StoreBeat(Message):
+    """The store's word about itself."""
+
+    store_id: Token
+    ready: bool
+    http_url: str
+    """Where blobs are read and written."""
+
+
+class GatewayBeat(Message):
+    """A gateway's word about itself."""
+
+    gateway_id: Token
+    ready: bool
+    waiting: int
+    running: int
+
+
+Beat = WorkerBeat | StoreBeat | GatewayBeat
+
+BEAT_BY_ROLE: dict[Role, type[WorkerBeat] | type[StoreBeat] | type[GatewayBeat]] = {
+    "worker": WorkerBeat,
+    "store": StoreBeat,
+    "gateway": GatewayBeat,
+}
