@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -50,6 +51,19 @@ def bind(host: str, port: int) -> socket.socket:
         raise SetupError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     sock.setblocking(False)  # noqa: FBT003 - positional only
     return sock
+
+
+def is_loopback(address: str) -> bool:
+    """Whether what listens on `address` is reached from its own machine only.
+
+    A name is taken for a wider address, but for `localhost`.
+    """
+    if address.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def url_of(sock: socket.socket) -> str:

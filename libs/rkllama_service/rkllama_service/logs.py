@@ -1,13 +1,27 @@
-"""Logs: lines of text on a terminal, JSON anywhere else. Data are fields, never parts of the phrase."""
+"""Logs: lines of text on a terminal, JSON anywhere else. Data are fields, never parts of the phrase.
+
+With `debug` they also go to a file that all processes of a machine share (`DEBUG_FILE`).
+"""
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import sys
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
 from typing import TextIO
 
 import orjson
+
+from rkllama_service.process import SetupError
+
+DEBUG_FILE = "rkllama_debug.log"
+"""In the data folder; what was in it before the last rotation is in the same with `.1` added."""
+DEBUG_FILE_BYTES = 16 * 2**20
+"""A file that is larger is put aside."""
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -17,7 +31,11 @@ def _data(record: logging.LogRecord) -> dict[str, object]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line; `pid` is told where several processes write to one place."""
+
+    def __init__(self, *, pid: int | None = None) -> None:
+        super().__init__()
+        self._pid = {} if pid is None else {"pid": pid}
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
@@ -25,6 +43,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **self._pid,
             "event": record.getMessage(),
             **_data(record),
         }
@@ -46,13 +65,66 @@ class TextFormatter(logging.Formatter):
         return line
 
 
-def configure(*, debug: bool, stream: TextIO | None = None) -> None:
-    """Send every logger to `stream`, standard error if none is given. Called once, in `__main__`."""
+class SharedFile(WatchedFileHandler):
+    """One file for several processes: whoever finds it full puts it aside, the others follow.
+
+    Lines are appended whole, and `WatchedFileHandler` opens the file again when it has become
+    another one, so that no line is lost to a rotation.
+    """
+
+    def __init__(self, path: Path, *, most_bytes: int = DEBUG_FILE_BYTES) -> None:
+        super().__init__(path, encoding="utf-8")
+        self._path = path
+        self._most_bytes = most_bytes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, in a new file if this one is full."""
+        try:
+            if self.stream is not None:
+                self._put_aside(self.stream.fileno())
+        except OSError:
+            self.handleError(record)
+        super().emit(record)
+
+    def _put_aside(self, fd: int) -> None:
+        mine = os.fstat(fd)
+        if mine.st_size < self._most_bytes:
+            return
+        # The lock belongs to the full file: of all who have it open, the first one puts it aside.
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            if self._path.exists() and os.path.samestat(self._path.stat(), mine):
+                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+        finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def configure(*, debug: bool, stream: TextIO | None = None, data_dir: Path | None = None) -> None:
+    """Send every logger to `stream`, standard error if none is given. Called once, in `__main__`.
+
+    With `debug` there is more of it, and it goes to `DEBUG_FILE` in `data_dir` too, if that is given.
+
+    Raises:
+        SetupError: The file cannot be written.
+    """
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if stream.isatty() else JsonFormatter())
+    handlers: list[logging.Handler] = [handler]
+    if debug and data_dir is not None:
+        handlers.append(_debug_file(data_dir / DEBUG_FILE))
     logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True
+        level=logging.DEBUG if debug else logging.INFO, handlers=handlers, force=True
     )
     for noisy in ("uvicorn.access", "uvicorn.error", "httpx2", "httpcore2", "asyncio", "nats"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _debug_file(path: Path) -> SharedFile:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = SharedFile(path)
+    except OSError as error:
+        raise SetupError(f"cannot write to {path}: {error.strerror}") from error
+    handler.setFormatter(JsonFormatter(pid=os.getpid()))
+    return handler

@@ -15,9 +15,12 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rkllama_service.keys import Auth
+from rkllama_service.ollama_variables import stand_ins
 from rkllama_service.process import SetupError
 
 PREFIX = "RKLLAMA_"
+KEYS = "keys.json"
 SERVICE_PREFIXES = ("RKLLAMA_GATEWAY_", "RKLLAMA_WORKER_", "RKLLAMA_STORE_")
 
 S = TypeVar("S", bound=BaseSettings)
@@ -41,14 +44,24 @@ class Shared(BaseSettings):
     rkllm_abi: str = ""
     """ABI family of the library, where it cannot be told: `abi-1.1` to `abi-1.3.0`."""
     debug: bool = False
-    """Log more."""
+    """Log more, also to `rkllama_debug.log` in the data folder, and serve `/api/debug`."""
     api_key: str = ""
     """The key that the command line sends."""
+    auth: Auth = Auth.OFF
+    """What takes a key: nothing (`off`), changing models (`admin`), or every request (`all`)."""
+    keys_file: Path | None = None
+    """The file that the keys' hashes are in; `keys.json` in the data folder if none is given."""
 
     @property
     def data_dir(self) -> Path:
         """`data` with `~` expanded, absolute."""
         return self.data.expanduser().absolute()
+
+    def keys_path(self, data: Path | None = None) -> Path:
+        """Where the keys are, absolute; `data` stands for the data folder if it is given."""
+        if self.keys_file is not None:
+            return self.keys_file.expanduser().absolute()
+        return (data or self.data_dir) / KEYS
 
 
 def unknown_variables(environ: Mapping[str, str], service: type[BaseSettings] | None) -> list[str]:
@@ -85,11 +98,10 @@ def read(service: type[S]) -> tuple[S, Shared]:
 
 
 def _build(kind: type[S]) -> S:
+    prefix = kind.model_config.get("env_prefix", "")
     try:
-        return kind()
+        return kind(**stand_ins(os.environ, prefix, kind.model_fields))
     except ValidationError as error:
         first = error.errors()[0]
-        name = (
-            f"{kind.model_config.get('env_prefix', '')}{'_'.join(map(str, first['loc']))}".upper()
-        )
+        name = f"{prefix}{'_'.join(map(str, first['loc']))}".upper()
         raise SetupError(f"{name}: {first['msg']}") from error

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from rkllama_service.process import SetupError
-from rkllama_service.settings import read, unknown_variables
+from rkllama_service.settings import read, read_shared, unknown_variables
 
 
 class Settings(BaseSettings):
@@ -56,3 +56,30 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.speed == 3
     assert shared.data_dir.is_absolute()
     assert "~" not in str(shared.data_dir)
+
+
+@pytest.mark.parametrize(
+    ("ollama", "ours", "debug"),
+    [
+        (None, None, False),
+        ("1", None, True),
+        ("2", None, True),
+        (" true ", None, True),
+        ("whatever", None, True),
+        ("", None, False),
+        ("0", None, False),
+        ('"false"', None, False),
+        ("1", "false", False),
+        ("0", "true", True),
+    ],
+)
+def test_ollamas_debug_counts_where_ours_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, ollama: str | None, ours: str | None, *, debug: bool
+) -> None:
+    """Contract 5: any text that is neither on nor off is on."""
+    for name, value in (("OLLAMA_DEBUG", ollama), ("RKLLAMA_DEBUG", ours)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+
+    assert read_shared().debug is debug
