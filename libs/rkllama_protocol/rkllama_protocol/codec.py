@@ -103,11 +103,15 @@ class Chunk:
     logprobs: tuple[dict[str, Any], ...] = ()
     """Of each id, where asked for: `token`, `logprob`, `bytes`, and `top_logprobs` of the same."""
     prompt_tokens: int = 0
+    reused_tokens: int = 0
+    """Terminal: of the prompt, those that were held already and not computed again."""
     prompt_hash: str = ""
     prefill_ns: int = 0
     decode_ns: int = 0
     finish: str = ""
     """Why it ended: `stop`, `length`, `load`; empty while it goes on."""
+    stopped_by: str = ""
+    """Terminal: the stop string of the job that came, if one did."""
     error_code: str = ""
     error_message: str = ""
     ignored_options: tuple[str, ...] = ()

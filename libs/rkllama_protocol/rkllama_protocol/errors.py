@@ -9,6 +9,7 @@
       StorageError            the disk is full or refuses
       UpstreamError           where a model comes from did not give it
       OverloadedError         try again after `retry_after_s`
+      ExpiredError            the answer would begin, or would have begun, after its deadline
       NoWorkerError           no board that could run the job answered in time
       RuntimeFailedError      the runtime or its engine process failed
       WorkerLostError         the board that ran the job is gone
@@ -59,6 +60,12 @@ class ModelNotFoundError(RkllamaError):
     code = "model_not_found"
 
 
+class WorkerNotFoundError(RkllamaError):
+    """No worker of this name is connected."""
+
+    code = "worker_not_found"
+
+
 class InvalidModelError(RkllamaError):
     """A model's files are missing, damaged or of an unknown kind."""
 
@@ -90,6 +97,17 @@ class OverloadedError(RkllamaError):
         self.retry_after_s = retry_after_s
 
 
+class ExpiredError(RkllamaError):
+    """No board was free before the job's deadline, or will be."""
+
+    code = "expired"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class NoWorkerError(RkllamaError):
     """No board that could run the job answered in time."""
 
@@ -101,6 +119,20 @@ class RuntimeFailedError(RkllamaError):
     """The runtime, or the engine process around it, failed."""
 
     code = "runtime_failed"
+
+
+class LoadFailedError(RuntimeFailedError):
+    """The board could not load the model; another one may."""
+
+    code = "load_failed"
+    retryable = True
+
+
+class EngineDiedError(RuntimeFailedError):
+    """The engine process ended while it ran the job; another one may go on with it."""
+
+    code = "engine_died"
+    retryable = True
 
 
 class WorkerLostError(RkllamaError):
@@ -129,12 +161,16 @@ _ALL: tuple[type[RkllamaError], ...] = (
     PromptTooLongError,
     UnsupportedError,
     ModelNotFoundError,
+    WorkerNotFoundError,
     InvalidModelError,
     StorageError,
     UpstreamError,
     OverloadedError,
+    ExpiredError,
     NoWorkerError,
     RuntimeFailedError,
+    LoadFailedError,
+    EngineDiedError,
     WorkerLostError,
     CancelledError,
     UnreachableError,

@@ -2,9 +2,10 @@
 
     waiting --claim--> granted --lease--> running --terminal chunk--> ended
        ^                  |                  |
-       +---- no lease ----+---- lease lost --+     (the next attempt)
+       +---- no lease ----+--- attempt lost -+     (the next attempt)
 
-A client that leaves, and a failure, end a job from any state.
+An attempt is lost with its lease, with its engine, or when a board that drains hands it over. A client
+that leaves, and a failure, end a job from any state.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class JobEvent(StrEnum):
 
     CLAIM = "claim"
     LEASE = "lease"
-    LEASE_LOST = "lease_lost"
+    ATTEMPT_LOST = "attempt_lost"
     TERMINAL_CHUNK = "terminal_chunk"
     CANCEL = "cancel"
     FAIL = "fail"
@@ -37,13 +38,13 @@ _TABLE: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.WAITING, JobEvent.CANCEL): JobState.ENDED,
     (JobState.WAITING, JobEvent.FAIL): JobState.ENDED,
     (JobState.GRANTED, JobEvent.LEASE): JobState.RUNNING,
-    (JobState.GRANTED, JobEvent.LEASE_LOST): JobState.WAITING,
+    (JobState.GRANTED, JobEvent.ATTEMPT_LOST): JobState.WAITING,
     # The first chunk can overtake the first lease: they travel on different subjects.
     (JobState.GRANTED, JobEvent.TERMINAL_CHUNK): JobState.ENDED,
     (JobState.GRANTED, JobEvent.CANCEL): JobState.ENDED,
     (JobState.GRANTED, JobEvent.FAIL): JobState.ENDED,
     (JobState.RUNNING, JobEvent.LEASE): JobState.RUNNING,
-    (JobState.RUNNING, JobEvent.LEASE_LOST): JobState.WAITING,
+    (JobState.RUNNING, JobEvent.ATTEMPT_LOST): JobState.WAITING,
     (JobState.RUNNING, JobEvent.TERMINAL_CHUNK): JobState.ENDED,
     (JobState.RUNNING, JobEvent.CANCEL): JobState.ENDED,
     (JobState.RUNNING, JobEvent.FAIL): JobState.ENDED,

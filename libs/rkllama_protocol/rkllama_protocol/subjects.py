@@ -47,6 +47,7 @@ class WorkerVerb(StrEnum):
     REPLAY = "replay"
     KEEP = "keep"
     UNLOAD = "unload"
+    DRAIN = "drain"
     STATUS = "status"
 
 

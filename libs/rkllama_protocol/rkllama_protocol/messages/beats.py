@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rkllama_protocol.messages.base import DigestText, Message, Part, Token
 from rkllama_protocol.messages.models import ModelDetails
-from rkllama_protocol.subjects import Role
+from rkllama_protocol.subjects import JobClass, Role
 
 
 class ResidentModel(Part):
@@ -28,6 +28,8 @@ class ResidentModel(Part):
     """None: never."""
     runs: int = 0
     """Jobs running on it now."""
+    holds: tuple[str, ...] = ()
+    """Hashes of the prefixes of conversations that it need not read again."""
 
 
 class RunningJob(Part):
@@ -63,8 +65,18 @@ class WorkerBeat(Message):
     models: tuple[ResidentModel, ...] = ()
     running: RunningJob | None = None
     speeds: tuple[Speed, ...] = ()
+    saved: tuple[str, ...] = ()
+    """Hashes of the conversations whose prompt caches are kept here, of any model."""
+    restore_s: float = 0.0
+    """Seconds to put one of them back into a context."""
     failed: dict[str, str] = Field(default_factory=dict)
     """Manifest digest to the sentence why it did not load here."""
+    shares_store: bool = False
+    """The store's folder is on this machine: nothing has to be fetched."""
+    blobs: dict[DigestText, int] = Field(default_factory=dict)
+    """The large files that were fetched, last used first, digest to the bytes that are here."""
+    fetch_bytes_per_s: float | None = None
+    """What fetching from the store brought, if any did."""
     http_url: str = ""
 
 
@@ -77,6 +89,20 @@ class StoreBeat(Message):
     """Where blobs are read and written."""
 
 
+class QueuedModel(Part):
+    """The jobs of one model and class that wait in a gateway."""
+
+    model: DigestText
+    name: str
+    """As it is shown."""
+    job_class: JobClass
+    waiting: int
+    work_s: float
+    """Predicted seconds that they will keep boards busy for, together."""
+    wait_s: float | None
+    """Predicted seconds to the first token of the last of them; None if no board can run it."""
+
+
 class GatewayBeat(Message):
     """A gateway's word about itself."""
 
@@ -84,6 +110,8 @@ class GatewayBeat(Message):
     ready: bool
     waiting: int
     running: int
+    queues: tuple[QueuedModel, ...] = ()
+    """What waits; of many models the longest queues."""
 
 
 Beat = WorkerBeat | StoreBeat | GatewayBeat

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from rkllama_protocol.messages.base import DigestText, Message, Part, Token
 from rkllama_protocol.messages.models import ChatMessage, ResolvedModel
 from rkllama_protocol.subjects import JobClass
@@ -25,6 +27,17 @@ class Sampling(Part):
     """Drawn by the gateway when the client gave none, so that an attempt can be repeated."""
 
 
+class Resume(Part):
+    """What earlier attempts of a job made; the next one goes on behind it, and says none of it again."""
+
+    ids: tuple[int, ...] = ()
+    """Every generated id, also where its text was held back."""
+    prompt_hash: str = ""
+    """Of the prompt's ids: another board has to make the same."""
+    vectors: int = 0
+    """How many of `inputs` have their vector."""
+
+
 class Job(Message):
     """One request as the gateway holds it, frozen: every attempt gets the same."""
 
@@ -40,9 +53,12 @@ class Job(Message):
     context: tuple[int, ...] = ()
     """Ids of an earlier prompt and its answer, which stand before this one."""
     template: str = ""
-    """A Jinja chat template for this job alone."""
+    """A Jinja chat template for this job alone; with a `suffix` it gets `prompt` and `suffix`."""
     render_only: bool = False
-    """Answer with the prompt's text, and run nothing."""
+    """Answer with the prompt's text and its number of tokens, and run nothing.
+
+    Without `truncate` it may be longer than the context.
+    """
     inputs: tuple[str, ...] = ()
     """Texts to embed; each vector is a chunk of its own, in their order."""
     think: bool | str | None = None
@@ -62,10 +78,24 @@ class Job(Message):
     stop: tuple[str, ...] = ()
     truncate: bool = True
     """Drop the oldest messages when the prompt does not fit."""
+    shift: bool = True
+    """Cut a prompt in its middle that does not fit even then."""
+    num_keep: int = 4
+    """Tokens at the begin of a prompt that is cut, which stay; below zero as many as can."""
     keep_alive_s: float | None = None
     """How long the model stays after the run; negative is for ever, None the worker's default."""
     now: str
     """RFC 3339, UTC; what a template that prints the date prints in every attempt."""
+    resume: Resume | None = None
+    """None in the first attempt, and where nothing had been made."""
+
+
+class Link(Part):
+    """A prefix of a conversation's messages, which ends with one that is not the assistant's."""
+
+    hash: str
+    tokens: int
+    """Estimated: of the prefix, and of the assistant's message behind it, if there is one."""
 
 
 class Ticket(Message):
@@ -77,6 +107,8 @@ class Ticket(Message):
     model: DigestText
     model_format: str
     weights_bytes: int
+    blobs: dict[DigestText, int] = Field(default_factory=dict)
+    """The model's largest files, digest to bytes: what a board without them has to fetch."""
     num_ctx: int | None = None
     age_s: float
     """Since the gateway accepted the job."""
@@ -84,6 +116,10 @@ class Ticket(Message):
     """Counts up in each gateway: among jobs of equal cost the lower one came first."""
     prompt_tokens: int
     """Estimated."""
+    chain: tuple[Link, ...] = ()
+    """The conversation that the prompt continues, shortest prefix first."""
+    num_predict: int = -1
+    """Most tokens to make; -1 means until the end of the context."""
     gateway_id: Token
 
 
@@ -136,12 +172,14 @@ class LeaseReply(Message):
 
 
 class Finished(Message):
-    """The board is done with the attempt; `last_seq` is its terminal chunk."""
+    """The board is done with the attempt; `last_seq` is its last chunk, as a rule the terminal one."""
 
     job_id: Token
     attempt: int
     worker_id: Token
     last_seq: int
+    reason: Literal["ended", "released"] = "ended"
+    """`released`: the answer is not at its end, another board is to go on with it."""
 
 
 class FinishedReply(Message):
@@ -166,10 +204,11 @@ class Replay(Message):
 
 
 class Keep(Message):
-    """Give a resident model a new keep-alive; `found` in the answer says whether it is resident."""
+    """Let a resident model's keep-alive begin again; `found` in the answer says whether it is resident."""
 
     model: DigestText
     keep_alive_s: float | None
+    """None leaves it as it was."""
 
 
 class Unload(Message):
@@ -182,6 +221,10 @@ class Found(Message):
     """Whether the model was resident."""
 
     found: bool
+
+
+class DrainRequest(Message):
+    """Bring what you run to its end, or hand it over, and stop."""
 
 
 class StatusRequest(Message):

@@ -71,3 +71,5 @@ class ResolvedModel(Message):
     parameters: dict[str, Any] = Field(default_factory=dict)
     messages: tuple[ChatMessage, ...] = ()
     license: tuple[str, ...] = ()
+    requires: str = ""
+    """The level of Ollama's API that it needs, such as `0.14.0`."""

@@ -72,6 +72,10 @@ class CreateRequest(Message):
     messages: tuple[ChatMessage, ...] = ()
     quantize: str = ""
     """The quantisation that the weights shall get."""
+    requires: str = ""
+    """The level of Ollama's API that the model needs."""
+    tokenizer_repo: str = ""
+    """The hub repository, `<user>/<repo>`, that has the tokenizer if the files do not."""
 
 
 class PullRequest(Message):
