@@ -18,6 +18,8 @@ _SEMVER = re.compile(
     re.ASCII,
 )
 
+VERSION_CHARS = 64
+
 STOP = "stop"
 DEPRECATED = frozenset(
     {
@@ -113,6 +115,11 @@ def typed_parameters(parameters: Iterable[tuple[str, str]]) -> dict[str, Any]:
     return found
 
 
+def is_version(text: str) -> bool:
+    """Whether `text` can stand after REQUIRES: a semantic version, whose end may be left out."""
+    return len(text) <= VERSION_CHARS and _SEMVER.fullmatch(text) is not None
+
+
 def to_create(
     modelfile: Modelfile,
     *,
@@ -130,7 +137,7 @@ def to_create(
     Raises:
         ModelfileError: A parameter is unknown or of a wrong type, or REQUIRES is no version.
     """
-    if modelfile.requires and not _SEMVER.fullmatch(modelfile.requires):
+    if modelfile.requires and not is_version(modelfile.requires):
         raise ModelfileError("requires must be a valid semver (e.g. 0.14.0)")
     body: dict[str, Any] = {}
     if files:
@@ -147,6 +154,7 @@ def to_create(
         "renderer": modelfile.renderer,
         "parser": modelfile.parser,
         "requires": modelfile.requires,
+        "tokenizer_repo": modelfile.tokenizer_repo,
     }
     return body | {key: value for key, value in said.items() if value}
 

@@ -27,6 +27,7 @@ def test_the_whole_body() -> None:
         parameters=(("stop", "a"), ("top_k", "3"), ("stop", "b"), ("top_k", "4"), ("top_p", ".5")),
         messages=(Message("user", "hi"),),
         requires="0.14.0",
+        tokenizer_repo="Qwen/Qwen2.5-3B",
     )
 
     assert to_create(modelfile) == {
@@ -37,6 +38,7 @@ def test_the_whole_body() -> None:
         "parameters": {"stop": ["a", "b"], "top_k": 4, "top_p": 0.5},
         "messages": [{"role": "user", "content": "hi"}],
         "requires": "0.14.0",
+        "tokenizer_repo": "Qwen/Qwen2.5-3B",
     }
 
 
