@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from rkllama_protocol.messages import Ticket, WorkerBeat
 from rkllama_protocol.subjects import JobClass
 
 from rkllama_policy.cost import cost_s
+
+Cost = Callable[[Ticket, WorkerBeat], float]
+"""What a job costs a board; the simulator remembers what `cost_s` said."""
 
 AGE_WEIGHT = 0.1
 """Seconds of cost that a second of waiting outweighs: age always wins in the end."""
@@ -47,20 +50,22 @@ def _rank(job_id: str, worker_id: str) -> bytes:
     return hashlib.blake2b(f"{job_id}/{worker_id}".encode(), digest_size=8).digest()
 
 
-def patience_s(ticket: Ticket, me: WorkerBeat, others: Collection[WorkerBeat]) -> float:
+def patience_s(
+    ticket: Ticket, me: WorkerBeat, others: Collection[WorkerBeat], *, cost: Cost = cost_s
+) -> float:
     """Seconds of age from which `me` may claim the job; infinite if it never may."""
-    mine = cost_s(ticket, me)
+    mine = cost(ticket, me)
     if math.isinf(mine):
         return math.inf
-    costs = {other.worker_id: cost_s(ticket, other) for other in others}
+    costs = {other.worker_id: cost(ticket, other) for other in others}
     best = min(costs.values(), default=math.inf)
     if mine > best + TIE_S:
         return mine - best
     my_rank = _rank(ticket.job_id, me.worker_id)
     ahead = sum(
         1
-        for worker_id, cost in costs.items()
-        if abs(cost - mine) <= TIE_S and _rank(ticket.job_id, worker_id) < my_rank
+        for worker_id, theirs in costs.items()
+        if abs(theirs - mine) <= TIE_S and _rank(ticket.job_id, worker_id) < my_rank
     )
     return ahead * TIE_STEP_S
 
@@ -70,7 +75,13 @@ def _dearness(offer: Offer, cost: float) -> float:
     return cost + penalty - AGE_WEIGHT * offer.age_s
 
 
-def choose(offers: Sequence[Offer], me: WorkerBeat, others: Collection[WorkerBeat]) -> Choice:
+def choose(
+    offers: Sequence[Offer],
+    me: WorkerBeat,
+    others: Collection[WorkerBeat],
+    *,
+    cost: Cost = cost_s,
+) -> Choice:
     """What `me`, if free, claims among `offers`.
 
     Class `resume` goes first; then the smallest cost less a tenth of the age; jobs of one gateway
@@ -81,16 +92,16 @@ def choose(offers: Sequence[Offer], me: WorkerBeat, others: Collection[WorkerBea
     ripe: list[tuple[bool, float, float, Offer]] = []
     wait_s = math.inf
     for offer in offers:
-        left = patience_s(offer.ticket, me, others) - offer.age_s
+        left = patience_s(offer.ticket, me, others, cost=cost) - offer.age_s
         if left > 0:
             wait_s = min(wait_s, left)
             continue
-        cost = cost_s(offer.ticket, me)
+        mine = cost(offer.ticket, me)
         resume = offer.ticket.job_class is JobClass.RESUME
-        ripe.append((not resume, _dearness(offer, cost), cost, offer))
+        ripe.append((not resume, _dearness(offer, mine), mine, offer))
     if not ripe:
         return Choice(ticket=None, wait_s=wait_s)
-    late, _, cost, best = min(ripe, key=lambda row: row[:2])
+    late, _, least, best = min(ripe, key=lambda row: row[:2])
     # Tickets of one gateway are heard milliseconds apart: their own order is the truth.
     peers = [
         row[3]
@@ -98,7 +109,7 @@ def choose(offers: Sequence[Offer], me: WorkerBeat, others: Collection[WorkerBea
         if row[0] == late
         and row[3].ticket.gateway_id == best.ticket.gateway_id
         and row[3].ticket.job_class is best.ticket.job_class
-        and abs(row[2] - cost) <= TIE_S
+        and abs(row[2] - least) <= TIE_S
     ]
     first = min(peers, key=lambda offer: offer.ticket.order)
     return Choice(ticket=first.ticket, wait_s=0.0)

@@ -1,8 +1,8 @@
 """What a job costs a board, in seconds until its first token.
 
     cost = what is left of the running job
-         + load seconds, if the model is not resident
-         + prefill seconds of the prompt
+         + fetch seconds of what the board lacks, and load seconds, if the model is not resident
+         + prefill seconds of what it does not hold of the prompt
 
 It is infinite where the board cannot run the job at all, and then there is a reason in words.
 Figures a board has not learned yet are guessed from the size of the weights.
@@ -13,17 +13,28 @@ from __future__ import annotations
 import math
 
 from rkllama_protocol.messages import (
+    ADAPTER_TYPE,
     WEIGHTS_TYPE,
+    Descriptor,
     Job,
+    ResidentModel,
     ResolvedModel,
     Speed,
     Ticket,
     WorkerBeat,
 )
 
+from rkllama_policy.conversation import CHARS_PER_TOKEN, held_tokens
+
 LOAD_BYTES_PER_S = 250e6
 """A 4 GB model loads in 16 s from eMMC (rkllm-abi/semantics.md, section 1)."""
 LOAD_FLOOR_S = 0.3
+FETCH_BYTES_PER_S = 30e6
+"""What an SD card of UHS speed class 3 writes at least; gigabit Ethernet brings four times as much."""
+LARGE_BYTES = 2**20
+"""Blobs below this cost nothing worth counting to fetch."""
+MOST_BLOBS = 8
+"""Of a model, the largest ones, that a ticket names."""
 PREFILL_S_PER_TOKEN_PER_BYTE = 4.5e-12
 """Qwen3-1.7B, 1.7 GB of weights, prefills a token in 6-10 ms (field/frontier.md, finding 4)."""
 DECODE_S_PER_TOKEN_PER_BYTE = 4.0e-11
@@ -33,19 +44,30 @@ MEMORY_FACTOR = 1.25
 """A loaded model needs its weights, a KV cache and the runtime's own buffers."""
 
 
-CHARS_PER_TOKEN = 4
-
-
 def weights_bytes(model: ResolvedModel) -> int:
     """Size of the files that are loaded into memory."""
     return sum(layer.size for layer in model.layers if layer.media_type == WEIGHTS_TYPE)
 
 
+def files_of(model: ResolvedModel) -> list[Descriptor]:
+    """The layers that a board has to have as files to load the model."""
+    return [layer for layer in model.layers if layer.name or layer.media_type == ADAPTER_TYPE]
+
+
+def large_blobs(model: ResolvedModel) -> dict[str, int]:
+    """Digest to bytes of the files that are worth counting when they have to be fetched."""
+    large = {layer.digest: layer.size for layer in files_of(model) if layer.size >= LARGE_BYTES}
+    return dict(sorted(large.items(), key=lambda row: -row[1])[:MOST_BLOBS])
+
+
 def prompt_tokens(job: Job) -> int:
     """An estimate of the prompt's length, for those who have no tokenizer."""
-    chars = len(job.prompt) + sum(len(message.content) for message in job.messages)
+    chars = (
+        len(job.prompt) + len(job.suffix) + sum(len(message.content) for message in job.messages)
+    )
     chars += sum(len(text) for text in job.inputs)
-    return math.ceil(chars / CHARS_PER_TOKEN)
+    made = len(job.resume.ids) if job.resume else 0
+    return math.ceil(chars / CHARS_PER_TOKEN) + len(job.context) + made
 
 
 def refusal(ticket: Ticket, board: WorkerBeat) -> str:
@@ -80,6 +102,18 @@ def load_s(speed: Speed, weights_bytes: int) -> float:
     return LOAD_FLOOR_S + weights_bytes / LOAD_BYTES_PER_S
 
 
+def missing_bytes(ticket: Ticket, board: WorkerBeat) -> int:
+    """What `board` has to fetch before it can load the job's model; parts of files count as here."""
+    if board.shares_store:
+        return 0
+    return sum(max(0, size - board.blobs.get(key, 0)) for key, size in ticket.blobs.items())
+
+
+def fetch_s(bytes_per_s: float | None, size_bytes: int) -> float:
+    """Seconds to fetch so much from the store, at the board's learned rate or a guessed one."""
+    return size_bytes / (bytes_per_s or FETCH_BYTES_PER_S)
+
+
 def prefill_s(speed: Speed, weights_bytes: int, tokens: int) -> float:
     """Seconds to read a prompt, learned or guessed."""
     per_token = speed.prefill_s_per_token
@@ -102,16 +136,56 @@ def answer_tokens(speed: Speed, num_predict: int) -> float:
     return expected if num_predict < 0 else min(expected, float(num_predict))
 
 
+def loading_s(ticket: Ticket, board: WorkerBeat) -> float:
+    """Seconds to load the job's model; 0 if it is loaded as the job needs it."""
+    resident = _resident(ticket, board)
+    if resident is not None and _fits(ticket, resident):
+        return 0.0
+    return load_s(speed_of(board, ticket.model), ticket.weights_bytes)
+
+
+def ready_s(ticket: Ticket, board: WorkerBeat) -> float:
+    """Seconds until the job's model can be run, from when the board is free: to fetch and to load."""
+    fetch = 0.0
+    if _resident(ticket, board) is None:
+        fetch = fetch_s(board.fetch_bytes_per_s, missing_bytes(ticket, board))
+    return fetch + loading_s(ticket, board)
+
+
+def unread_s(ticket: Ticket, board: WorkerBeat) -> float:
+    """Seconds to read what the board does not hold of the prompt."""
+    resident = _resident(ticket, board)
+    held = 0
+    if resident is not None and _fits(ticket, resident):
+        held = held_tokens(ticket, resident.holds)
+    speed = speed_of(board, ticket.model)
+    unread = prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens - held)
+    if not board.saved or not (saved := held_tokens(ticket, board.saved)):
+        return unread
+    rest = prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens - saved)
+    return min(unread, board.restore_s + rest)
+
+
+def _resident(ticket: Ticket, board: WorkerBeat) -> ResidentModel | None:
+    return next((model for model in board.models if model.digest == ticket.model), None)
+
+
+def _fits(ticket: Ticket, resident: ResidentModel) -> bool:
+    """Whether the model is loaded with the context that the job asks for."""
+    return ticket.num_ctx in (None, resident.context_length)
+
+
 def cost_s(ticket: Ticket, board: WorkerBeat) -> float:
     """Seconds until the job's first token on `board`; infinite if it cannot run it."""
     if refusal(ticket, board):
         return math.inf
+    left = board.running.left_s if board.running else 0.0
+    return left + ready_s(ticket, board) + unread_s(ticket, board)
+
+
+def run_s(ticket: Ticket, board: WorkerBeat) -> float:
+    """Seconds that the job keeps `board` to its last token, once the model's files are there."""
     speed = speed_of(board, ticket.model)
-    cost = board.running.left_s if board.running else 0.0
-    resident = next((m for m in board.models if m.digest == ticket.model), None)
-    fits = resident is not None and (
-        ticket.num_ctx is None or ticket.num_ctx == resident.context_length
-    )
-    if not fits:
-        cost += load_s(speed, ticket.weights_bytes)
-    return cost + prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens)
+    tokens = answer_tokens(speed, ticket.num_predict)
+    decode = decode_s(speed, ticket.weights_bytes, tokens)
+    return loading_s(ticket, board) + unread_s(ticket, board) + decode

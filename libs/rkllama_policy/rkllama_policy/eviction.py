@@ -1,29 +1,64 @@
-"""What a board unloads to make room: idle models only, the one whose keep-alive ends first."""
+"""What a board lets go to make room.
+
+Of its memory: idle models, the one whose keep-alive ends first. Of its disk: fetched files that no
+model uses, the one that was used least recently.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from rkllama_protocol.messages import ResidentModel
 
 
 def to_evict(
-    models: Collection[ResidentModel], *, need_bytes: int, limit_bytes: int
+    models: Collection[ResidentModel], *, need_bytes: int, limit_bytes: int, max_models: int = 0
 ) -> list[str] | None:
-    """Digests to unload so that `need_bytes` fit into `limit_bytes`; None if they cannot.
+    """Digests to unload so that one more model, of `need_bytes`, fits; None if it cannot.
 
-    Keep-alive orders eviction and never forbids it; a model with a run is never evicted.
+    It fits into `limit_bytes`, with at most `max_models` together; 0 is no bound. Keep-alive orders
+    eviction and never forbids it; a model with a run is never evicted.
     """
     used = sum(model.size for model in models)
+    most = (max_models or math.inf) - 1
     idle = sorted(
         (model for model in models if not model.runs and model.state == "ready"),
         key=lambda model: math.inf if model.expires_in_s is None else model.expires_in_s,
     )
     evicted: list[str] = []
     for model in idle:
-        if used + need_bytes <= limit_bytes:
+        if used + need_bytes <= limit_bytes and len(models) - len(evicted) <= most:
             break
         evicted.append(model.digest)
         used -= model.size
-    return evicted if used + need_bytes <= limit_bytes else None
+    fits = used + need_bytes <= limit_bytes and len(models) - len(evicted) <= most
+    return evicted if fits else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedFile:
+    """A fetched file, whole or in part."""
+
+    name: str
+    size: int
+    used_at: float
+    """Seconds, of any clock that goes on over restarts."""
+    in_use: bool
+    """By a model that is resident or loading."""
+
+
+def to_drop(
+    files: Collection[CachedFile], *, need_bytes: int, limit_bytes: int
+) -> list[str] | None:
+    """Names to remove so that `need_bytes` fit into `limit_bytes`; None if they cannot."""
+    used = sum(file.size for file in files)
+    dropped: list[str] = []
+    for file in sorted(files, key=lambda file: file.used_at):
+        if used + need_bytes <= limit_bytes:
+            break
+        if not file.in_use:
+            dropped.append(file.name)
+            used -= file.size
+    return dropped if used + need_bytes <= limit_bytes else None

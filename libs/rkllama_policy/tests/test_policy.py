@@ -6,61 +6,30 @@ import math
 
 import pytest
 from rkllama_policy.claims import Choice, Offer, choose, patience_s
-from rkllama_policy.cost import cost_s, refusal
-from rkllama_policy.eviction import to_evict
+from rkllama_policy.cost import (
+    FETCH_BYTES_PER_S,
+    LARGE_BYTES,
+    MOST_BLOBS,
+    cost_s,
+    files_of,
+    large_blobs,
+    missing_bytes,
+    refusal,
+)
+from rkllama_policy.eviction import CachedFile, to_drop, to_evict
 from rkllama_protocol.messages import (
+    ADAPTER_TYPE,
+    WEIGHTS_TYPE,
+    Descriptor,
     ModelDetails,
     ResidentModel,
+    ResolvedModel,
     RunningJob,
-    Speed,
-    Ticket,
     WorkerBeat,
 )
 from rkllama_protocol.subjects import JobClass
 
-A, B = (f"sha256:{letter * 64}" for letter in "ab")
-
-
-def ticket(job_id: str = "j", model: str = A, **changes: object) -> Ticket:
-    values = {
-        "job_id": job_id,
-        "attempt": 1,
-        "job_class": JobClass.INTERACTIVE,
-        "model": model,
-        "model_format": "gguf",
-        "weights_bytes": 1_000_000_000,
-        "age_s": 0.0,
-        "order": 0,
-        "prompt_tokens": 100,
-        "gateway_id": "g",
-    }
-    return Ticket.model_validate(values | changes)
-
-
-def resident(digest: str = A, **changes: object) -> ResidentModel:
-    values = {
-        "digest": digest,
-        "name": "m",
-        "full_name": "m",
-        "details": ModelDetails(),
-        "size": 100,
-        "size_vram": 0,
-        "context_length": 4096,
-        "state": "ready",
-        "expires_in_s": 60.0,
-    }
-    return ResidentModel.model_validate(values | changes)
-
-
-def board(worker_id: str = "w", **changes: object) -> WorkerBeat:
-    values = {
-        "worker_id": worker_id,
-        "ready": True,
-        "runtimes": ("gguf",),
-        "memory_bytes": 8 * 2**30,
-        "speeds": (Speed(model=A, load_s=2.0, prefill_s_per_token=0.01),),
-    }
-    return WorkerBeat.model_validate(values | changes)
+from libs.rkllama_policy.tests.building import A, B, board, resident, ticket
 
 
 @pytest.mark.parametrize(
@@ -78,6 +47,78 @@ def board(worker_id: str = "w", **changes: object) -> WorkerBeat:
 )
 def test_cost_is_wait_plus_load_plus_prefill(beat: WorkerBeat, cost: float) -> None:
     assert cost_s(ticket(), beat) == pytest.approx(cost)
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("beat", "missing", "fetch"),
+    [
+        (board(), 1.2 * GB, 1.2 * GB / FETCH_BYTES_PER_S),
+        (board(fetch_bytes_per_s=100e6), 1.2 * GB, 12.0),
+        (board(fetch_bytes_per_s=100e6, blobs={A: GB}), 0.2 * GB, 2.0),
+        (board(fetch_bytes_per_s=100e6, blobs={A: 900_000_000}), 0.3 * GB, 3.0),
+        (board(fetch_bytes_per_s=100e6, blobs={A: 2 * GB}), 0.2 * GB, 2.0),
+        (board(blobs={A: GB, B: GB}), 0, 0.0),
+        (board(shares_store=True), 0, 0.0),
+        (board(models=(resident(),)), 1.2 * GB, -2.0),
+    ],
+    ids=["guessed", "learned", "some", "a-part", "too-much", "all", "shared", "resident"],
+)
+def test_what_a_board_lacks_is_to_be_fetched_first(
+    beat: WorkerBeat, missing: float, fetch: float
+) -> None:
+    """A resident model costs neither that nor the load."""
+    offer = ticket(blobs={A: GB, B: GB // 5})
+
+    assert missing_bytes(offer, beat) == missing
+    assert cost_s(offer, beat) == pytest.approx(2.0 + 1.0 + fetch)
+
+
+def test_a_board_that_lacks_the_files_holds_back_as_long_as_the_fetch_takes() -> None:
+    offer = ticket(blobs={A: GB})
+    has, lacks = board("has", blobs={A: GB}), board("lacks", fetch_bytes_per_s=100e6)
+
+    assert patience_s(offer, has, [lacks]) == 0
+    assert patience_s(offer, lacks, [has]) == pytest.approx(10.0)
+
+
+def layer(at: int, size: int, name: str = "f", media_type: str = WEIGHTS_TYPE) -> Descriptor:
+    return Descriptor(
+        media_type=media_type, digest=f"sha256:{at:064x}", size=size, name=name and f"{name}{at}"
+    )
+
+
+def test_a_board_needs_the_files_of_a_model_and_an_adapter_without_a_name() -> None:
+    weights, template = layer(1, 9), layer(2, 9, name="", media_type="text")
+    adapter = layer(3, 9, name="", media_type=ADAPTER_TYPE)
+    model = ResolvedModel(
+        name="m",
+        full_name="m",
+        digest=A,
+        size=0,
+        modified_at="",
+        details=ModelDetails(),
+        layers=(weights, template, adapter),
+    )
+
+    assert files_of(model) == [weights, adapter]
+
+
+def test_a_ticket_names_the_largest_files_and_no_small_one() -> None:
+    layers = tuple(layer(at, LARGE_BYTES - 1 + at) for at in range(MOST_BLOBS + 2))
+    model = ResolvedModel(
+        name="m",
+        full_name="m",
+        digest=A,
+        size=0,
+        modified_at="",
+        details=ModelDetails(),
+        layers=layers,
+    )
+
+    assert large_blobs(model) == {one.digest: one.size for one in layers[2:]}
 
 
 def test_another_context_length_costs_a_load() -> None:
@@ -171,3 +212,43 @@ def test_eviction_takes_idle_models_by_keep_alive(
     models: list[ResidentModel], need: int, evicted: list[str] | None
 ) -> None:
     assert to_evict(models, need_bytes=need, limit_bytes=100) == evicted
+
+
+@pytest.mark.parametrize(
+    ("held", "most", "evicted"),
+    [(2, 0, []), (2, 3, []), (2, 2, [A]), (2, 1, [A, B]), (0, 1, [])],
+)
+def test_a_bound_of_models_evicts_too(held: int, most: int, evicted: list[str]) -> None:
+    """OLLAMA_MAX_LOADED_MODELS (contract 1.10): the shortest keep-alive first."""
+    models = [resident(A, size=1, expires_in_s=5), resident(B, size=1, expires_in_s=9)][:held]
+
+    assert to_evict(models, need_bytes=1, limit_bytes=100, max_models=most) == evicted
+
+
+def test_a_bound_of_models_evicts_no_busy_one() -> None:
+    busy = [resident(A, size=1, runs=1)]
+
+    assert to_evict(busy, need_bytes=1, limit_bytes=100, max_models=1) is None
+
+
+def cached(name: str, used_at: float, *, in_use: bool = False) -> CachedFile:
+    return CachedFile(name=name, size=30, used_at=used_at, in_use=in_use)
+
+
+@pytest.mark.parametrize(
+    ("files", "need", "dropped"),
+    [
+        ([], 100, []),
+        ([], 101, None),
+        ([cached("a", 1)], 70, []),
+        ([cached("a", 2), cached("b", 1)], 60, ["b"]),
+        ([cached("a", 2), cached("b", 1)], 90, ["b", "a"]),
+        ([cached("a", 2), cached("b", 1, in_use=True)], 60, ["a"]),
+        ([cached("a", 2, in_use=True), cached("b", 1)], 80, None),
+        ([cached(name, at) for at, name in enumerate("abcd")], 0, ["a"]),
+    ],
+)
+def test_what_was_used_least_is_dropped_first_and_nothing_in_use(
+    files: list[CachedFile], need: int, dropped: list[str] | None
+) -> None:
+    assert to_drop(files, need_bytes=need, limit_bytes=100) == dropped

@@ -1,0 +1,149 @@
+"""Which prompts continue which, and what that is worth."""
+
+from __future__ import annotations
+
+import pytest
+from rkllama_policy.claims import patience_s
+from rkllama_policy.conversation import FIRST_LINKS, MOST_LINKS, chain, held_tokens
+from rkllama_policy.cost import cost_s, run_s
+from rkllama_protocol.messages import ChatMessage, Job, Link, ModelDetails, ResolvedModel
+
+from libs.rkllama_policy.tests.building import A, board, resident, ticket
+
+
+def model(digest: str = A) -> ResolvedModel:
+    return ResolvedModel(
+        name="m", full_name="m", digest=digest, size=0, modified_at="", details=ModelDetails()
+    )
+
+
+def job(*said: str, **changes: object) -> Job:
+    """A job whose messages are `role:content`."""
+    messages = [dict(zip(("role", "content"), one.split(":"), strict=True)) for one in said]
+    values = {"job_id": "j", "model": model(), "kind": "chat", "messages": messages, "now": ""}
+    return Job.model_validate(values | changes)
+
+
+def hashes(*said: str, salt: str = "k", **changes: object) -> list[str]:
+    return [link.hash for link in chain(job(*said, **changes), salt=salt)]
+
+
+TURN_1 = ("system:be brief", "user:hi")
+TURN_2 = (*TURN_1, "assistant:hello", "user:and then?")
+
+
+def test_a_later_turn_begins_with_the_links_of_an_earlier_one() -> None:
+    assert hashes(*TURN_2)[:2] == hashes(*TURN_1)
+    assert len(set(hashes(*TURN_2))) == 3
+
+
+def test_a_link_ends_with_a_message_that_is_not_the_assistants_and_covers_what_it_says_next() -> (
+    None
+):
+    """8 characters, 2 more; 5 of the assistant's; 9 of the next question: four to a token."""
+    assert [link.tokens for link in chain(job(*TURN_2), salt="")] == [2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"salt": "another key"},
+        {"model": model(f"sha256:{'c' * 64}")},
+        {"tools": ({"type": "function"},)},
+        {"template": "{{ messages }}"},
+    ],
+    ids=["key", "model", "tools", "template"],
+)
+def test_what_stands_before_all_messages_makes_another_conversation(other: dict[str, str]) -> None:
+    assert not set(hashes(*TURN_1)) & set(hashes(*TURN_1, **other))
+
+
+def test_an_answer_that_was_edited_makes_another_conversation_behind_it() -> None:
+    edited = (*TURN_1, "assistant:HELLO", "user:and then?")
+
+    assert hashes(*edited)[:2] == hashes(*TURN_2)[:2]
+    assert hashes(*edited)[2] != hashes(*TURN_2)[2]
+
+
+def test_an_image_is_a_part_of_its_message() -> None:
+    said = job("user:what is it?")
+    seen = ChatMessage(role="user", content="what is it?", images=("aGk=",))
+
+    assert chain(said, salt="") != chain(said.model_copy(update={"messages": (seen,)}), salt="")
+
+
+def test_where_one_message_ends_and_the_next_begins_counts() -> None:
+    assert hashes("user:ab", "user:c")[-1] != hashes("user:a", "user:bc")[-1]
+
+
+@pytest.mark.parametrize("kind", ["completion", "embed", "load"])
+def test_only_chats_are_conversations(kind: str) -> None:
+    assert chain(job(*TURN_1, kind=kind), salt="") == ()
+
+
+def test_a_long_chain_keeps_its_begin_and_its_end() -> None:
+    said = [f"user:{at}" for at in range(2 * MOST_LINKS)]
+    whole = [hashes(*said[: at + 1])[-1] for at in range(len(said))]
+
+    assert hashes(*said) == whole[:FIRST_LINKS] + whole[FIRST_LINKS - MOST_LINKS :]
+
+
+CHAIN = (Link(hash="a", tokens=20), Link(hash="b", tokens=60), Link(hash="c", tokens=120))
+
+
+@pytest.mark.parametrize(
+    ("holds", "held"),
+    [((), 0), (("a",), 20), (("a", "b"), 60), (("b", "x"), 60), (("x",), 0), (("a", "b", "c"), 99)],
+)
+def test_a_board_holds_the_longest_prefix_it_names_but_for_the_last_token(
+    holds: tuple[str, ...], held: int
+) -> None:
+    """100 tokens of prompt: of the whole of it the last one is read again, for there the answer begins."""
+    assert held_tokens(ticket(chain=CHAIN), holds) == held
+
+
+def test_what_is_held_is_not_read_again() -> None:
+    """100 tokens take a second, 60 of them are held; 100 more are made in ten."""
+    holding = board(models=(resident(holds=("a", "b")),))
+
+    assert cost_s(ticket(chain=CHAIN), holding) == pytest.approx(0.4)
+    assert run_s(ticket(chain=CHAIN), holding) == pytest.approx(10.4)
+
+
+def test_another_context_length_holds_nothing() -> None:
+    """The model has to be loaded again."""
+    holding = board(models=(resident(holds=("a", "b")),))
+
+    assert cost_s(ticket(chain=CHAIN, num_ctx=8192), holding) == pytest.approx(2.0 + 1.0)
+
+
+def test_others_hold_back_for_as_long_as_the_prefix_is_worth() -> None:
+    holding = board("holds", models=(resident(holds=("a", "b")),))
+    loaded = board("loaded", models=(resident(),))
+    asked = ticket(chain=CHAIN)
+
+    assert patience_s(asked, holding, [loaded]) == 0
+    assert patience_s(asked, loaded, [holding]) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("holds", "saved", "unread_s"),
+    [
+        ((), ("b",), 0.1 + 0.4),
+        (("a",), ("b",), 0.1 + 0.4),
+        (("b",), ("b",), 0.4),
+        (("b",), ("a",), 0.4),
+        ((), ("x",), 1.0),
+    ],
+    ids=["saved", "saved-more", "both", "live-more", "neither"],
+)
+def test_a_saved_cache_is_restored_where_that_is_cheaper(
+    holds: tuple[str, ...], saved: tuple[str, ...], unread_s: float
+) -> None:
+    keeper = board(models=(resident(holds=holds),), saved=saved, restore_s=0.1)
+
+    assert cost_s(ticket(chain=CHAIN), keeper) == pytest.approx(unread_s)
+
+
+def test_a_saved_cache_outlives_its_model() -> None:
+    assert cost_s(ticket(chain=CHAIN), board(saved=("b",), restore_s=0.1)) == pytest.approx(2.5)
