@@ -17,7 +17,7 @@ async def main(stop: asyncio.Event) -> None:
     """Run the store until `stop` is set."""
     settings, shared = read(Settings)
     hub, _ = read(HubSettings)
-    logs.configure(debug=shared.debug)
+    logs.configure(debug=shared.debug, data_dir=shared.data_dir)
     root = shared.data_dir / "models"
     with folder.owned(root), http.bind(settings.http_host, settings.http_port) as sock:
         # Models are for the boards, which this machine need not be: the setting counts first.

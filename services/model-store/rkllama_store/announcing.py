@@ -8,9 +8,9 @@ from rkllama_protocol.bus import Bus
 from rkllama_protocol.messages import ModelChanged, StoreBeat
 from rkllama_protocol.names import ModelName
 from rkllama_protocol.subjects import ModelEvent, Subjects
+from rkllama_transfer.threads import in_thread
 
 from rkllama_store.metrics import Holdings
-from rkllama_store.threads import in_thread
 
 BEAT_S = 1.0
 

@@ -3,24 +3,27 @@
 HEAD /blobs/{digest}    200, or 404
 GET  /blobs/{digest}    the bytes; understands Range
 POST /blobs/{digest}    the bytes as the body: 201 stored, 200 there already
+GET  /metadata/{digest} all metadata of a GGUF file, which may be too large for a message on the bus
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
-from rkllama_protocol.errors import StorageError
+from rkllama_protocol.errors import InvalidModelError, StorageError
 from rkllama_protocol.names import Digest, InvalidNameError
 from rkllama_service import http
+from rkllama_transfer.threads import in_thread
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from rkllama_store import gguf_reading
 from rkllama_store.blobs import Blobs, DigestMismatchError, Incoming
-from rkllama_store.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ def build(blobs: Blobs, registry: CollectorRegistry, *, not_ready: Callable[[], 
             *http.probes(registry, not_ready),
             Route("/blobs/{digest}", routes.read, methods=["GET", "HEAD"]),
             Route("/blobs/{digest}", routes.write, methods=["POST"]),
+            Route("/metadata/{digest}", routes.metadata, methods=["GET"]),
         ]
     )
 
@@ -45,6 +49,23 @@ class BlobRoutes:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
+        # Each takes a process, and memory for the whole vocabulary.
+        self._one_at_a_time = asyncio.Lock()
+
+    async def metadata(self, request: Request) -> Response:
+        """GET of what a GGUF file says about itself."""
+        try:
+            digest = _digest(request)
+        except InvalidNameError:
+            return _refusal("invalid digest format", 400)
+        if await in_thread(lambda: self._blobs.size(digest)) is None:
+            return _refusal(f'blob "{digest}" not found', 404)
+        async with self._one_at_a_time:
+            try:
+                said = await gguf_reading.metadata(self._blobs.path(digest))
+            except InvalidModelError as error:
+                return _refusal(error.message, 422)
+        return Response(said, media_type="application/json")
 
     async def read(self, request: Request) -> Response:
         """HEAD and GET."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from rkllama_protocol.errors import InvalidJobError
 from rkllama_protocol.names import Digest
+from rkllama_transfer.threads import in_thread
 
 from rkllama_store import facts, gguf_reading
 from rkllama_store.blobs import Blobs, Hold
@@ -21,32 +22,46 @@ from rkllama_store.recipe import (
     merged,
     weights_file,
 )
-from rkllama_store.threads import in_thread
 
 
-async def take_files(draft: Draft, blobs: Blobs, hold: Hold, files: Mapping[str, str]) -> None:
+async def take_files(
+    draft: Draft,
+    blobs: Blobs,
+    hold: Hold,
+    files: Mapping[str, str],
+    *,
+    add_tokenizer: Callable[[], Awaitable[None]] | None = None,
+) -> None:
     """Put in files that were uploaded, name to digest, and what they say about themselves.
+
+    `add_tokenizer` puts in a tokenizer from elsewhere; it is asked only where the files have none.
 
     Raises:
         InvalidJobError, InvalidModelError: They do not make a model.
+        UpstreamError: The tokenizer cannot be fetched.
         StorageError: The disk is full or refuses.
     """
     digests = {name: blob_digest(text) for name, text in files.items()}
     for digest in digests.values():
         hold.add(digest)
-    weights = weights_file(digests)
+    weights = weights_file(digests, tokenizer_comes=add_tokenizer is not None)
     sizes = {name: await _size(blobs, digest) for name, digest in digests.items()}
     report: facts.Report | None = None
     if weights.endswith(".gguf"):
         report = await gguf_reading.report(blobs.path(digests[weights]))
     for name, digest in digests.items():
         draft.take(_kind(name, weights), digest, size=sizes[name], title=name)
+    lacking = draft.titled(facts.TOKENIZER_FILE) is None and (
+        report is None or bool(report.no_tokenizer)
+    )
+    if add_tokenizer is not None and lacking:
+        await add_tokenizer()
     if report is not None:
         await draft.complete(report)
     else:
         config = draft.titled(facts.CONFIG_FILE)
         data = await draft.read(config) if config else None
-        await draft.describe(*facts.of_rkllm(data))
+        await draft.describe(*facts.of_rkllm(weights, data))
 
 
 async def override(draft: Draft, blobs: Blobs, hold: Hold, recipe: Recipe) -> None:
@@ -60,6 +75,7 @@ async def override(draft: Draft, blobs: Blobs, hold: Hold, recipe: Recipe) -> No
     if recipe.system:
         draft.drop(MediaType.SYSTEM)
         await draft.add(MediaType.SYSTEM, recipe.system.encode())
+    draft.requires = recipe.requires or draft.requires
     for text in recipe.license:
         await draft.add(MediaType.LICENSE, text.encode())
     if recipe.parameters:

@@ -24,10 +24,10 @@ from typing import Self
 
 from rkllama_protocol.errors import InvalidModelError, StorageError, UpstreamError
 from rkllama_protocol.names import Digest, InvalidNameError
+from rkllama_transfer.durable import discard, publish, storage_errors, sync_folder
+from rkllama_transfer.parts import Part, Room, part_name
 
-from rkllama_store.durable import publish, storage_errors, sync_folder
-from rkllama_store.folder import BLOBS, INCOMING, part_name
-from rkllama_store.parts import Part, Room
+from rkllama_store.folder import BLOBS, INCOMING
 from rkllama_store.stamps import Stamps
 
 EXPECTED_S = 3600.0
@@ -67,7 +67,7 @@ class Incoming:
     def discard(self) -> None:
         """Leave nothing but the blob, if there is one; to be called last, and once."""
         os.close(self._fd)
-        self._path.unlink(missing_ok=True)
+        discard(self._path)
 
     def write(self, data: bytes) -> None:
         """Take more bytes.
@@ -253,7 +253,7 @@ class Blobs:
             with storage_errors():
                 publish(linked, self.path(digest))
         finally:
-            linked.unlink(missing_ok=True)
+            discard(linked)
         return digest, size
 
     def _copy(

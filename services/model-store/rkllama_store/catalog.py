@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +43,27 @@ class Packaged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hosted:
+    """A GGUF file in a repository on the hub; other bytes than these are refused."""
+
+    repo: str
+    """`<user>/<repo>`."""
+    path: str
+    digest: Digest
+    size: int
+    tokenizer_repo: str
+    """The repository that has the tokenizer, where it cannot be made of what the file says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One model of the catalogue."""
 
     names: tuple[ModelName, ...]
     """Any of these pulls it; the first is its own."""
-    weights: Packaged
-    template: str
+    weights: Packaged | Hosted
+    template: str = ""
+    """Takes the place of the model's own."""
     license: str
 
 
@@ -65,17 +80,33 @@ BUNDLED = Entry(
 )
 """Installed with the product, and so there without a network."""
 
-ENTRIES = (BUNDLED,)
+ALL_MINILM = Entry(
+    names=(
+        ModelName(model="all-minilm"),
+        ModelName(model="all-minilm", tag="22m"),
+        ModelName(model="all-minilm", tag="l6-v2"),
+    ),
+    weights=Hosted(
+        repo="leliuga/all-MiniLM-L6-v2-GGUF",
+        path="all-MiniLM-L6-v2.F16.gguf",
+        digest=Digest("797b70c4edf85907fe0a49eb85811256f65fa0f7bf52166b147fd16be2be4662"),
+        size=45_949_216,
+        tokenizer_repo="sentence-transformers/all-MiniLM-L6-v2",
+    ),
+    license=APACHE_2,
+)
+"""Makes embeddings of 384 numbers. Ollama's model of this name has the same bytes."""
+
+ENTRIES = (BUNDLED, ALL_MINILM)
 
 
 def is_made_of(entry: Entry, manifest: Manifest) -> bool:
     """Whether the manifest is the entry's own, with nothing of somebody else's put over it."""
-    texts = {
-        MediaType.TEMPLATE: hashlib.sha256(entry.template.encode()).hexdigest(),
-        MediaType.LICENSE: hashlib.sha256(entry.license.encode()).hexdigest(),
-    }
+    texts = {MediaType.TEMPLATE: entry.template, MediaType.LICENSE: entry.license}
     own = {(MediaType.WEIGHTS.value, entry.weights.digest.hex)} | {
-        (kind.value, digest) for kind, digest in texts.items()
+        (kind.value, hashlib.sha256(text.encode()).hexdigest())
+        for kind, text in texts.items()
+        if text
     }
     derived = {MediaType.FILE.value, MediaType.FACTS.value}
     found = {
@@ -86,9 +117,9 @@ def is_made_of(entry: Entry, manifest: Manifest) -> bool:
     return found == own
 
 
-def find(name: ModelName) -> Entry | None:
+def find(name: ModelName, entries: Iterable[Entry] = ENTRIES) -> Entry | None:
     """The entry that `name`, in whatever case, pulls."""
-    for entry in ENTRIES:
+    for entry in entries:
         if name.key in {known.key for known in entry.names}:
             return entry
     return None

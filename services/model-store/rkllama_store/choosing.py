@@ -23,7 +23,7 @@ SHOWN = 8
 
 _PARTS = "|".join(sorted((part for facts in FACTS.values() for part in facts.parts), reverse=True))
 _CHIP = re.compile(rf"(?<![a-z0-9])({_PARTS})(?![a-z0-9])")
-_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.I)
 _BESIDE = re.compile(r"(?<![a-z])(?:mmproj|imatrix|mtp)(?![a-z])")
 """Files that end in .gguf and are no language model by themselves."""
 
@@ -50,6 +50,12 @@ def weights(paths: Collection[str], *, repo: str, wanted: str, soc: Soc | None) 
         InvalidJobError: It is for another chip, or nobody knows for which one it should be.
     """
     usable = sorted(path for path in paths if _is_model(path))
+    split = sorted(path for path in paths if is_file_name(path) and _SPLIT.search(path))
+    if wanted and not _matches(usable, wanted) and (parts := _matches(split, wanted)):
+        raise UpstreamError(
+            f"{parts[0]} in {repo} is one of several parts, and models are taken in one piece here: join "
+            "them with llama.cpp's `llama-gguf-split --merge`, and create the model from the result"
+        )
     if not usable:
         raise UpstreamError(
             f"there is no model for this product in {repo}: no .rkllm file, and no .gguf file in one piece"
@@ -66,12 +72,15 @@ def weights(paths: Collection[str], *, repo: str, wanted: str, soc: Soc | None) 
 
 
 def small_files(paths: Collection[str], *, beside: str) -> dict[str, str]:
-    """The tokenizer's and the model's small files, name to path: from the weights' folder, or the root."""
+    """The tokenizer's and the model's small files, name to path: from the weights' folder, or the root.
+
+    By name: the same files in another order would be another manifest, and so another model.
+    """
     folder = beside.rpartition("/")[0]
     found: dict[str, str] = {}
     for start in ("", f"{folder}/" if folder else ""):
         found |= {name: start + name for name in SMALL_FILES if start + name in paths}
-    return found
+    return dict(sorted(found.items()))
 
 
 def vision_encoder(paths: Collection[str], *, beside: str, repo: str) -> str | None:
@@ -100,16 +109,22 @@ def _is_model(path: str) -> bool:
 
 
 def _matching(usable: Sequence[str], wanted: str, *, repo: str) -> list[str]:
+    if found := _matches(usable, wanted):
+        return found
+    raise UpstreamError(f"there is no {wanted} in {repo}; there are {_listed(usable)}")
+
+
+def _matches(usable: Sequence[str], wanted: str) -> list[str]:
     asked = wanted.lower()
     for same in (
         lambda path: path == asked,
         lambda path: path.rsplit("/", 1)[-1] == asked,
         lambda path: path.rsplit("/", 1)[-1].rpartition(".")[0] == asked,
-        lambda path: asked.replace("-", "_") in _quantisations(path),
+        lambda path: asked.replace("-", "_") in _quantisations(_SPLIT.sub(GGUF, path)),
     ):
         if found := [path for path in usable if same(path.lower())]:
             return found
-    raise UpstreamError(f"there is no {wanted} in {repo}; there are {_listed(usable)}")
+    return []
 
 
 def _quantisations(path: str) -> set[str]:

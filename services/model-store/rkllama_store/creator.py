@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from rkllama_protocol.errors import ModelNotFoundError
 from rkllama_protocol.names import ModelName
+from rkllama_transfer.threads import in_thread
 
 from rkllama_store.announcing import Changes
 from rkllama_store.assembling import override, take_files
-from rkllama_store.blobs import Blobs
+from rkllama_store.blobs import Blobs, Hold
 from rkllama_store.draft import Draft
+from rkllama_store.hub_models import HubModels
 from rkllama_store.library import Library
 from rkllama_store.manifests import Layer, Stored
 from rkllama_store.puller import Puller
 from rkllama_store.recipe import Recipe
 from rkllama_store.records import Emit, Record
-from rkllama_store.threads import in_thread
 
 
 class Creator:
     """Works on recipes."""
 
-    def __init__(self, library: Library, blobs: Blobs, puller: Puller, *, changes: Changes) -> None:
+    def __init__(
+        self,
+        library: Library,
+        blobs: Blobs,
+        puller: Puller,
+        hub_models: HubModels,
+        *,
+        changes: Changes,
+    ) -> None:
         self._library = library
         self._blobs = blobs
         self._puller = puller
+        self._hub_models = hub_models
         self._changes = changes
 
     async def create(self, recipe: Recipe, emit: Emit) -> None:
@@ -32,7 +42,7 @@ class Creator:
         Raises:
             InvalidJobError, InvalidModelError: Its files do not make a model.
             UnsupportedError: It would have to be quantised.
-            UpstreamError: The base is not here, and cannot be pulled.
+            UpstreamError: The base, or the tokenizer, is not here, and cannot be fetched.
             StorageError: The disk is full or refuses.
         """
 
@@ -48,7 +58,7 @@ class Creator:
                 if recipe.files or recipe.adapter:
                     emit(Record(status=f"parsing {_format(recipe)}"))
                 if recipe.files:
-                    await take_files(draft, self._blobs, hold, recipe.files)
+                    await self._take_files(recipe, draft, hold, emit)
                 await override(draft, self._blobs, hold, recipe)
                 manifest = await draft.seal()
                 emit(Record(status="writing manifest"))
@@ -56,6 +66,16 @@ class Creator:
         finally:
             await in_thread(self._library.release)
         await self._changes.created(kept)
+
+    async def _take_files(self, recipe: Recipe, draft: Draft, hold: Hold, emit: Emit) -> None:
+        repo = recipe.tokenizer_repo
+
+        async def add_tokenizer() -> None:
+            await self._hub_models.add_small_files(repo, draft, hold, emit)
+
+        await take_files(
+            draft, self._blobs, hold, recipe.files, add_tokenizer=add_tokenizer if repo else None
+        )
 
     async def _base(self, name: ModelName, emit: Emit) -> Stored:
         try:

@@ -5,21 +5,24 @@ Whatever a draft takes in is held, so that no collector removes it before the ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from rkllama_protocol.errors import InvalidJobError, InvalidModelError
 from rkllama_protocol.messages import ModelDetails
 from rkllama_protocol.names import Digest
+from rkllama_transfer.threads import in_thread
 
 from rkllama_store import facts
 from rkllama_store.blobs import Blobs, Hold
 from rkllama_store.library import Library
 from rkllama_store.manifests import LIMIT_BYTES, TITLE, Config, Layer, Manifest, MediaType, Stored
-from rkllama_store.threads import in_thread
 
 TEXT_BYTES = 512 * 1024
 """What a model's texts may have together: all of it goes into each job, as one message."""
+TOKENIZER_BYTES = 128 * 2**20
+NOWHERE: Mapping[str, str] = MappingProxyType({})
 TEXTS = frozenset(
     {
         MediaType.TEMPLATE,
@@ -49,6 +52,8 @@ class Draft:
         self._layers: list[Layer] = []
         self._details = ModelDetails()
         self._pooling = False
+        self.requires: str | None = None
+        """The level of Ollama's API that the model needs."""
 
     @property
     def details(self) -> ModelDetails:
@@ -76,14 +81,25 @@ class Draft:
             embedding_length=config.embedding_length,
         )
         self._pooling = recorded.pooling
+        self.requires = config.requires
         for layer in base.manifest.layers:
             source = base.name.display if layer.media_type == MediaType.WEIGHTS else None
             self._place(layer.model_copy(update={"source": source}), new=False)
 
-    def take(self, kind: MediaType, digest: Digest, *, size: int, title: str = "") -> None:
-        """Put in a blob that is in the store, and held, already."""
-        annotations = {TITLE: title} if title else None
-        layer = Layer(media_type=kind, digest=str(digest), size=size, annotations=annotations)
+    def take(
+        self,
+        kind: MediaType,
+        digest: Digest,
+        *,
+        size: int,
+        title: str = "",
+        origin: Mapping[str, str] = NOWHERE,
+    ) -> None:
+        """Put in a blob that is in the store, and held, already; `origin` as `Layer.origin`."""
+        annotations = ({TITLE: title} if title else {}) | dict(origin)
+        layer = Layer(
+            media_type=kind, digest=str(digest), size=size, annotations=annotations or None
+        )
         self._place(layer, new=False)
 
     async def add(self, kind: MediaType, data: bytes, *, title: str = "") -> None:
@@ -135,8 +151,13 @@ class Draft:
         """Add what a GGUF file brings along, except what was put in as a file.
 
         Raises:
-            InvalidModelError: There is no tokenizer.
+            InvalidModelError: There is no tokenizer, or it is a part of several.
         """
+        if report.parts > 1:
+            raise InvalidModelError(
+                f"the GGUF file is one of {report.parts} parts: join them with llama.cpp's "
+                "`llama-gguf-split --merge` first"
+            )
         if self.titled(facts.TOKENIZER_FILE) is None and report.no_tokenizer:
             raise InvalidModelError(report.no_tokenizer)
         templated = bool(await self._template_in_files())
@@ -165,7 +186,10 @@ class Draft:
             file_type=self._details.quantization_level,
             context_length=self._details.context_length,
             embedding_length=self._details.embedding_length,
-            capabilities=facts.capabilities(template, pooling=self._pools),
+            capabilities=facts.capabilities(
+                template, pooling=self._pools, added_tokens=await self._added_tokens()
+            ),
+            requires=self.requires,
         )
         data = config.model_dump_json(exclude_none=True).encode()
         layer, new = await self._kept(MediaType.CONFIG, data, "")
@@ -186,6 +210,12 @@ class Draft:
     def _place(self, layer: Layer, *, new: bool) -> None:
         self._layers.append(layer)
         self._placed(layer, new=new)
+
+    async def _added_tokens(self) -> frozenset[str]:
+        if (layer := self.titled(facts.TOKENIZER_FILE)) is None:
+            return frozenset()
+        data = await self.read(layer, limit_bytes=TOKENIZER_BYTES)
+        return await in_thread(lambda: facts.added_tokens(data))
 
     async def _template(self) -> str:
         """The chat template that an engine will render."""

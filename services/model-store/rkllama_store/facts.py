@@ -1,17 +1,23 @@
 """What a model's files say about it, as decisions without I/O: details, capabilities, model info.
 
-What the files do not say is left empty; nothing is guessed.
+What the files do not say is left empty; nothing is guessed. An RKLLM file says nothing that could be
+read without the vendor's library: how many parameters it has, and how they are quantised, is taken
+from its name, where that says so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rkllama_modelfile import fills_in, infill_of
 from rkllama_protocol.errors import InvalidModelError
 from rkllama_protocol.messages import ModelDetails
+from rkllama_protocol.templates import reads_tools, thinks
+
+from rkllama_store import family_names
 
 ARRAY_ITEMS = 16
 """`model_info` shows arrays up to this length; a vocabulary would not fit into one message."""
@@ -23,6 +29,22 @@ POOLING_FILE = "1_Pooling/config.json"
 """Where Sentence Transformers keeps how a model's vectors are made."""
 GENERATION_FILE = "generation_config.json"
 CONFIG_FILE = "config.json"
+
+ENCODERS = frozenset(
+    (
+        "bert",
+        "eurobert",
+        "gemma-embedding",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "modern-bert",
+        "neo-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "t5encoder",
+    )
+)
+"""Architectures that write no text, whatever else a file says (llama.cpp, `llama_model::create_memory`)."""
 
 _HIDDEN = frozenset({"general.name", "tokenizer.chat_template"})  # contract 2.6
 
@@ -49,6 +71,8 @@ class Report(BaseModel):
     template: str = ""
     files: dict[str, str] = Field(default_factory=dict)
     """Files rebuilt from it: name to text."""
+    parts: int = 1
+    """So many files have the weights together (`split.count`, llama.cpp's gguf-split)."""
     no_tokenizer: str = ""
     """Why `files` has no `tokenizer.json`: a sentence."""
 
@@ -70,6 +94,11 @@ def shown(fields: Mapping[str, Any], *, parameters: int) -> dict[str, Any]:
     """`model_info` of GGUF metadata: big values are None, `general.parameter_count` is added."""
     info = {key: _small(value) for key, value in fields.items() if key not in _HIDDEN}
     return info | {"general.parameter_count": parameters}
+
+
+def whole(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """GGUF metadata with all of its values, however big."""
+    return {key: value for key, value in fields.items() if key not in _HIDDEN}
 
 
 def _small(value: Any) -> Any:
@@ -107,19 +136,24 @@ def of_gguf(
         model_info=shown(fields, parameters=parameters),
         tensors=tuple(tensors),
         # llama.h, enum llama_pooling_type: 0 is none; a decoder that pools is an embedding model.
-        pooling=bool(_count(fields.get(f"{family}.pooling_type"))),
+        pooling=family in ENCODERS or bool(_count(fields.get(f"{family}.pooling_type"))),
     )
     return details, recorded
 
 
-def of_rkllm(config: bytes | None) -> tuple[ModelDetails, Recorded]:
-    """Details and facts of an RKLLM model, from the `config.json` beside it, if there is one.
+def of_rkllm(file_name: str, config: bytes | None) -> tuple[ModelDetails, Recorded]:
+    """Details and facts of an RKLLM model, from its name and the `config.json` beside it, if there is one.
 
     Raises:
         InvalidModelError: It is no JSON object.
     """
+    named = ModelDetails(
+        format="rkllm",
+        parameter_size=family_names.parameter_size(file_name),
+        quantization_level=family_names.quantisation(file_name).upper(),
+    )
     if config is None:
-        return ModelDetails(format="rkllm"), Recorded()
+        return named, Recorded()
     said = json_object(config, CONFIG_FILE)
     family = _text(said.get("model_type"))
     context = _count(said.get("max_position_embeddings"))
@@ -129,30 +163,35 @@ def of_rkllm(config: bytes | None) -> tuple[ModelDetails, Recorded]:
         info[f"{family}.context_length"] = context
     if family and embedding:
         info[f"{family}.embedding_length"] = embedding
-    details = ModelDetails(
-        format="rkllm",
-        family=family,
-        families=(family,) if family else (),
-        context_length=context,
-        embedding_length=embedding,
+    details = named.model_copy(
+        update={
+            "family": family,
+            "families": (family,) if family else (),
+            "context_length": context,
+            "embedding_length": embedding,
+        }
     )
     return details, Recorded(model_info=info)
 
 
-def capabilities(template: str, *, pooling: bool) -> tuple[str, ...]:
-    """What the model can do, by evidence in its chat template (contract 6.2)."""
+def capabilities(
+    template: str, *, pooling: bool, added_tokens: Collection[str] = ()
+) -> tuple[str, ...]:
+    """What the model can do, by evidence in its chat template (contract 6.2) and its tokenizer."""
     if pooling:
         return ("embedding",)
     found = ["completion"]
-    if "tools" in template or "tool_call" in template:
+    if infill_of(added_tokens) is not None or fills_in(template):
+        found.append("insert")
+    if reads_tools(template):
         found.append("tools")
-    if "<think>" in template and "</think>" in template:
+    if thinks(template):
         found.append("thinking")
     return tuple(found)
 
 
 def template_of(tokenizer_config: bytes) -> str:
-    """The chat template in a `tokenizer_config.json`, or empty; of several, the default one.
+    """The chat template in a `tokenizer_config.json`, or empty; behind the default one that for tools.
 
     Raises:
         InvalidModelError: It is no JSON object.
@@ -160,8 +199,21 @@ def template_of(tokenizer_config: bytes) -> str:
     said = json_object(tokenizer_config, TOKENIZER_CONFIG_FILE).get("chat_template")
     if isinstance(said, list):
         named = {_text(one.get("name")): one.get("template") for one in said if type(one) is dict}
-        said = named.get("default")
+        said = "\n".join(_text(named[name]) for name in ("default", "tool_use") if name in named)
     return _text(said)
+
+
+def added_tokens(tokenizer: bytes) -> frozenset[str]:
+    """The texts of the tokens that a `tokenizer.json` has beside its vocabulary.
+
+    A damaged one has none: the engine that loads it says what is wrong.
+    """
+    try:
+        said = json_object(tokenizer, TOKENIZER_FILE).get("added_tokens")
+    except InvalidModelError:
+        said = None
+    entries = said if isinstance(said, list) else []
+    return frozenset(_text(one.get("content")) for one in entries if isinstance(one, dict))
 
 
 def json_object(data: bytes, file_name: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ ENDING = ".rkllm"
 NUMBERS = range(2, 100)
 
 _SIZE = re.compile(r"(?:\d+x|e)?\d+(?:\.\d+)?[bm]")
+_COUNT = re.compile(r"(\d+x)?(\d+(?:\.\d+)?[bm])")
 _SIZE_WORDS = frozenset({"nano", "tiny", "mini", "small", "medium", "large"})
 _VERSION = re.compile(r"v?\d+(?:\.\d+)*n?")
 _CHIPS = frozenset(part for facts in FACTS.values() for part in facts.parts)
@@ -39,11 +40,10 @@ _DECIMAL = re.compile(r"(?<=\d)_(?=\d+b(?![a-z0-9]))")
 
 def candidates(file_name: str) -> Iterator[ModelName]:
     """The short names that this file can have, best first; none for what is no RKLLM file."""
-    stem = file_name.rsplit("/", 1)[-1].lower()
-    if not stem.endswith(ENDING):
+    if not file_name.lower().endswith(ENDING):
         return
-    stem = _DECIMAL.sub(".", stem.removesuffix(ENDING))
-    family, size = _family_and_size(re.split(r"[-_ ]+", stem))
+    stem = _stem(file_name)
+    family, size = _family_and_size(_words(stem))
     if not family or not size:
         return
     tag = size
@@ -76,6 +76,25 @@ def hybrid_ratio(file_name: str) -> float | None:
     """The share of groups in higher precision that a file's name says, or None."""
     match = _HYBRID.search(file_name.lower())
     return float(match[1]) if match else None
+
+
+def parameter_size(file_name: str) -> str:
+    """The count of parameters that an RKLLM file's name says, as `1.5B` or `8x7B`, or empty.
+
+    `E2B` is none: so makers call a model that has more parameters than it uses at once.
+    """
+    _, size = _family_and_size(_words(_stem(file_name)))
+    match = _COUNT.fullmatch(size)
+    return f"{match[1] or ''}{match[2].upper()}" if match else ""
+
+
+def _stem(file_name: str) -> str:
+    stem = file_name.rsplit("/", 1)[-1].lower().removesuffix(ENDING)
+    return _DECIMAL.sub(".", stem)
+
+
+def _words(stem: str) -> list[str]:
+    return re.split(r"[-_ ]+", stem)
 
 
 def _details(stem: str) -> Iterator[str]:

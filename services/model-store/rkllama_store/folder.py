@@ -12,28 +12,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rkllama_protocol.names import Digest
 from rkllama_service.process import SetupError
+from rkllama_transfer.parts import sweep
 
 BLOBS = "blobs"
 MANIFESTS = "manifests"
 INCOMING = "incoming"
 LOCK = "lock"
-PART_DAYS = 14
-"""A part that nobody went on with for so long is removed."""
-
-_PART = re.compile(r"[0-9a-f]{64}\.part")
-
-
-def part_name(digest: Digest) -> str:
-    """The name in `incoming` of what there is of a blob so far."""
-    return f"{digest.hex}.part"
 
 
 class InUseError(SetupError):
@@ -59,18 +48,11 @@ def owned(root: Path) -> Iterator[None]:
         except OSError as error:
             raise InUseError(f"another model store uses the folder {root}") from error
         try:
-            _sweep(root / INCOMING)
+            # This also proves that files can be written.
+            (root / INCOMING / "probe").touch()
+            sweep(root / INCOMING)
         except OSError as error:
             raise SetupError(f"cannot write to the folder {root}: {error.strerror}") from error
         yield
     finally:
         os.close(lock)
-
-
-def _sweep(incoming: Path) -> None:
-    """Remove what writers that died left behind; this also proves that files can be written."""
-    (incoming / "probe").touch()
-    oldest = time.time() - PART_DAYS * 86_400
-    for path in incoming.iterdir():
-        if not (_PART.fullmatch(path.name) and path.lstat().st_mtime > oldest):
-            path.unlink()

@@ -1,5 +1,7 @@
 """`python -m rkllama_store.gguf_facts PATH`: what a GGUF file says, as a `Report` in JSON.
 
+With `whole` after the path: all of its metadata, as a JSON object.
+
 A process of its own, with its memory and time limited: the file may have been made to break whoever
 reads it. Exit code 3 says that it is no GGUF file that can be read; the sentence is on stdout.
 
@@ -17,11 +19,13 @@ from typing import Any
 
 import gguf
 import numpy as np
+import orjson
 
-from rkllama_store.facts import Report, of_gguf
+from rkllama_store.facts import Report, of_gguf, whole
 from rkllama_store.gguf_tokenizer import UnknownTokenizerError, rebuild, settings
 
 NOT_GGUF = 3
+WHOLE = "whole"
 DATA_BYTES = 2 * 2**30
 CPU_S = 60
 TENSORS = 8192
@@ -136,6 +140,7 @@ def read(path: Path) -> Report:
         recorded=recorded,
         template=str(fields.get("tokenizer.chat_template") or ""),
         files=files,
+        parts=_parts(fields.get("split.count")),
         no_tokenizer=no_tokenizer,
     )
 
@@ -151,6 +156,10 @@ def _value(field: gguf.ReaderField) -> Any:
             return field.contents()
 
 
+def _parts(said: Any) -> int:
+    return said if isinstance(said, int) and said > 1 else 1
+
+
 def _file_type_name(number: Any) -> str:
     try:
         return gguf.LlamaFileType(number).name
@@ -163,12 +172,19 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     try:
-        report = read(Path(sys.argv[1]))
+        said = _said(*sys.argv[1:])
     except BROKEN as error:
         sys.stdout.write(f"not a GGUF file that can be read: {error}"[:300])
         return NOT_GGUF
-    sys.stdout.buffer.write(report.model_dump_json().encode())
+    sys.stdout.buffer.write(said)
     return 0
+
+
+def _said(path: str, form: str = "") -> bytes:
+    if form == WHOLE:
+        # What JSON has no word for, such as a NaN, becomes null.
+        return orjson.dumps(whole(Metadata(Path(path)).values()))
+    return read(Path(path)).model_dump_json().encode()
 
 
 if __name__ == "__main__":

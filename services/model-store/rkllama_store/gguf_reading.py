@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_S = 120.0
 REPORT_BYTES = 128 * 2**20
+UNREADABLE = "the GGUF file cannot be read"
 _NOT_GGUF = 3
 
 
@@ -26,11 +27,25 @@ async def report(path: Path) -> Report:
     Raises:
         InvalidModelError: It is no GGUF file that can be read.
     """
+    output = await _said(path)
+    try:
+        return Report.model_validate_json(output)
+    except ValidationError as error:
+        raise InvalidModelError(UNREADABLE) from error
+
+
+async def metadata(path: Path) -> bytes:
+    """All metadata of the GGUF file at `path`, as a JSON object; errors as `report`."""
+    return await _said(path, "whole")
+
+
+async def _said(path: Path, *arguments: str) -> bytes:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "rkllama_store.gguf_facts",
         str(path),
+        *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         # One thread: those of numpy's linear algebra count as memory, and are of no use here.
@@ -48,11 +63,10 @@ async def report(path: Path) -> Report:
             await process.wait()
     if code == _NOT_GGUF:
         raise InvalidModelError(output.decode(errors="replace"))
-    try:
-        return Report.model_validate_json(output)
-    except ValidationError as error:
-        log.warning("report refused", extra={"blob": path.name, "exit_code": code})
-        raise InvalidModelError("the GGUF file cannot be read") from error
+    if code != 0:
+        log.warning("GGUF file not read", extra={"blob": path.name, "exit_code": code})
+        raise InvalidModelError(UNREADABLE)
+    return output
 
 
 async def _output(process: asyncio.subprocess.Process) -> bytes:

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx2
 from rkllama_protocol.errors import UpstreamError
 from rkllama_protocol.names import Digest, InvalidNameError
+from rkllama_transfer.retrying import PassingError, attempts
+from rkllama_transfer.threads import in_thread
 
 from rkllama_store.refusals import refused
-from rkllama_store.retrying import PassingError, attempts
 from rkllama_store.settings import HubSettings
 from rkllama_store.sources import is_repo
-from rkllama_store.threads import in_thread
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
@@ -76,6 +76,12 @@ class Hub:
         """Its address."""
         self._token = settings.token.get_secret_value()
         self._offline = settings.hub_offline
+
+    def page(self, repo: str) -> str:
+        """The address of a repository, as it may be shown to anybody."""
+        url = urlsplit(self.site)
+        # A mirror's address may have a password in it.
+        return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}/{repo}"
 
     @property
     def has_token(self) -> bool:

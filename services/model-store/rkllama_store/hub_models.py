@@ -10,9 +10,10 @@ from rkllama_protocol.names import Digest
 
 from rkllama_store import choosing, facts, gguf_reading
 from rkllama_store.blobs import Blobs, Hold
+from rkllama_store.catalog import Hosted
 from rkllama_store.draft import Draft
 from rkllama_store.hub import Hub, HubFile, Repo
-from rkllama_store.manifests import MediaType
+from rkllama_store.manifests import REVISION, SOURCE, MediaType
 from rkllama_store.records import Emit, Throttle, pulling
 from rkllama_store.sources import OnHub
 from rkllama_store.transfer import Transfers
@@ -87,7 +88,19 @@ class HubModels:
         else:
             config = draft.titled(facts.CONFIG_FILE)
             data = await draft.read(config) if config else None
-            await draft.describe(*facts.of_rkllm(data))
+            await draft.describe(*facts.of_rkllm(plan.file_name, data))
+
+    async def fetch_pinned(self, file: Hosted, draft: Draft, hold: Hold, emit: Emit) -> None:
+        """Fetch a file of which the bytes are known, and put it into the draft as its weights.
+
+        Raises:
+            UpstreamError, StorageError: As `Transfers.blob`.
+        """
+        repo = await self._hub.repo(file.repo)
+        found = repo.files.get(file.path)
+        if found is None or (found.digest, found.size) != (file.digest, file.size):
+            raise UpstreamError(f"{file.path} in {file.repo} is not what it was, and is not taken")
+        await self._put(draft, MediaType.WEIGHTS, found, found.path, hold, emit)
 
     async def add_small_files(self, repo_name: str, draft: Draft, hold: Hold, emit: Emit) -> None:
         """Put in the tokenizer and what belongs to it, from the repository that `HUGGINGFACE_PATH` names.
@@ -99,13 +112,18 @@ class HubModels:
             InvalidModelError: There is no `tokenizer.json` in it.
             StorageError: The disk is full or refuses.
         """
-        repo = await self._hub.repo(repo_name)
-        found = choosing.small_files(repo.files, beside="")
-        if facts.TOKENIZER_FILE not in found:
-            raise InvalidModelError(f"there is no {facts.TOKENIZER_FILE} in {repo_name}")
-        for title, path in found.items():
-            if draft.titled(title) is None:
-                await self._put(draft, MediaType.FILE, repo.files[path], title, hold, emit)
+        try:
+            repo = await self._hub.repo(repo_name)
+            found = choosing.small_files(repo.files, beside="")
+            if facts.TOKENIZER_FILE not in found:
+                raise InvalidModelError(f"there is no {facts.TOKENIZER_FILE} in {repo_name}")
+            for title, path in found.items():
+                if draft.titled(title) is None:
+                    await self._put(draft, MediaType.FILE, repo.files[path], title, hold, emit)
+        except UpstreamError as error:
+            raise UpstreamError(
+                f"the tokenizer cannot be fetched from {repo_name}: {error.message}"
+            ) from error
 
     async def _read_gguf(self, plan: Plan, draft: Draft, hold: Hold, emit: Emit) -> None:
         layer = draft.of(MediaType.WEIGHTS)[0]
@@ -154,6 +172,8 @@ class HubModels:
         if digest is None:
             await draft.add(kind, await self._transfers.small(file), title=title)
             return
+        weights = kind is MediaType.WEIGHTS
+        origin = {SOURCE: self._hub.page(file.repo), REVISION: file.commit} if weights else {}
         hold.add(digest)
         throttle = Throttle()
 
@@ -162,7 +182,7 @@ class HubModels:
                 emit(pulling(digest, total=file.size, completed=completed))
 
         await self._transfers.blob(file, digest, say)
-        draft.take(kind, digest, size=file.size, title=title)
+        draft.take(kind, digest, size=file.size, title=title, origin=origin)
 
 
 _OTHERWISE = (

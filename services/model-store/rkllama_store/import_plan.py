@@ -5,8 +5,8 @@
     DIR/Qwen2.5-3B/tokenizer/tokenizer.json        or beside the weights
     DIR/other.gguf                                 a loose file
 
-RKLLAMA fetched tokenizers when a model was first used. Here a model is whole or it is not taken, so
-that an RKLLM file without its tokenizer is left, and said where the tokenizer can be had.
+RKLLAMA fetched tokenizers when a model was first used. Here a model is whole or it is not taken: an
+RKLLM file without a tokenizer is left, unless its Modelfile names the repository that has it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HEAD_BYTES = 512
 
 _LATER = "sha256:" + "0" * 64
 """Stands for digests that are not known yet."""
-_TAKEN = frozenset({"template", "system", "license", "parameters", "messages"})
+_TAKEN = frozenset({"template", "system", "license", "parameters", "messages", "tokenizer_repo"})
 _BESIDE = re.compile(r"(?:^|[-_.])mmproj(?:[-_.]|$)")
 """GGUF files that are a part of another model."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -62,6 +62,11 @@ class Candidate:
     """What the Modelfile says, as in a create."""
     notes: tuple[str, ...]
     """What was left out."""
+
+    @property
+    def advice(self) -> str:
+        """What to do about a tokenizer that is not there."""
+        return _advice(self.weights.parent, self.body.get("tokenizer_repo", ""))
 
     def recipe(self, name: ModelName, digests: Mapping[str, str]) -> Recipe:
         """What is to be made, with the digests of the files by their names.
@@ -134,8 +139,9 @@ def _candidate(
     alone = sum(_is_weights(path) for path in here.iterdir()) == 1
     # Among loose files there is no telling whose a tokenizer is.
     files = dict(_small_files(here)) if alone or named or here != top else {}
-    if weights.name.endswith(".rkllm") and facts.TOKENIZER_FILE not in files:
-        return Left(label=label, reason=_no_tokenizer(here, modelfile.tokenizer_repo))
+    lacking = weights.name.endswith(".rkllm") and facts.TOKENIZER_FILE not in files
+    if lacking and not modelfile.tokenizer_repo:
+        return Left(label=label, reason=f"no {facts.TOKENIZER_FILE}: {_advice(here, '')}")
     encoders = [path for path in here.iterdir() if path.name.endswith(PROJECTOR_ENDING)]
     if len(encoders) == 1 and (alone or named):
         files[encoders[0].name] = encoders[0]
@@ -216,12 +222,9 @@ def _small_files(here: Path) -> Iterator[tuple[str, Path]]:
                 break
 
 
-def _no_tokenizer(here: Path, repo: str) -> str:
-    whose = f"of {repo} " if repo else "of the model it was converted from "
-    return (
-        f"no {facts.TOKENIZER_FILE}: put the tokenizer files {whose}into "
-        f"{here / TOKENIZER_FOLDER} and import again"
-    )
+def _advice(here: Path, repo: str) -> str:
+    whose = repo or "the model it was converted from"
+    return f"put the tokenizer files of {whose} into {here / TOKENIZER_FOLDER} and import again"
 
 
 def _is_weights(path: Path) -> bool:

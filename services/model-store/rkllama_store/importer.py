@@ -3,7 +3,8 @@
 It works on the store's folder itself, under the store's own lock, and so while no store runs. That is
 the simple way that is safe: files can be linked instead of sent, with the rights of whoever calls,
 one at a time and through the same code as a create; and no client sees a model before all of it is
-there. What is in DIR is read, and linked or copied; it is never moved, changed or deleted.
+there. What is in DIR is read, and linked or copied; it is never moved, changed or deleted. A hub is
+asked for nothing but tokenizers that are not in DIR.
 """
 
 from __future__ import annotations
@@ -16,19 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from rkllama_protocol.errors import InvalidModelError, ModelNotFoundError, RkllamaError
+from prometheus_client import CollectorRegistry
+from rkllama_protocol.errors import (
+    InvalidModelError,
+    ModelNotFoundError,
+    RkllamaError,
+    UpstreamError,
+)
 from rkllama_protocol.names import Digest, ModelName
 from rkllama_service.process import SetupError
-from rkllama_service.settings import read_shared
+from rkllama_service.settings import read, read_shared
+from rkllama_transfer.threads import Interrupt, in_thread
 
 from rkllama_store import catalog, facts, family_names, folder
 from rkllama_store.assembling import override, take_files
 from rkllama_store.blobs import Blobs, Hold
 from rkllama_store.draft import Draft
+from rkllama_store.hub import Hub
+from rkllama_store.hub_models import HubModels
 from rkllama_store.import_plan import Candidate, Left, survey
 from rkllama_store.library import Library
 from rkllama_store.manifests import Layer, Manifest, Manifests
-from rkllama_store.threads import Interrupt, in_thread
+from rkllama_store.settings import HubSettings
+from rkllama_store.transfer import Transfers
 
 SMALL_BYTES = 64 * 2**20
 """More than any tokenizer has."""
@@ -49,9 +60,10 @@ class Taken:
 class Importer:
     """Takes candidates into one store, whose folder the caller owns."""
 
-    def __init__(self, root: Path) -> None:
-        self._blobs = Blobs(root)
-        self._library = Library(self._blobs, Manifests(root))
+    def __init__(self, blobs: Blobs, library: Library, hub_models: HubModels) -> None:
+        self._blobs = blobs
+        self._library = library
+        self._hub_models = hub_models
 
     async def take(self, candidate: Candidate) -> Taken | Left:
         """Make a model of the candidate; whatever is wrong with it, nothing of it stays then."""
@@ -84,7 +96,17 @@ class Importer:
                 digests[name] = await self._copied(name, path, hold)
         recipe = candidate.recipe(candidate.name or ModelName(model="m"), digests)
         draft = Draft(self._library, self._blobs, hold, placed=placed)
-        await take_files(draft, self._blobs, hold, recipe.files)
+
+        async def add_tokenizer() -> None:
+            try:
+                await self._hub_models.add_small_files(
+                    recipe.tokenizer_repo, draft, hold, lambda _: None
+                )
+            except (UpstreamError, InvalidModelError) as error:
+                raise UpstreamError(f"{error.message}: {candidate.advice}") from error
+
+        known = add_tokenizer if recipe.tokenizer_repo else None
+        await take_files(draft, self._blobs, hold, recipe.files, add_tokenizer=known)
         await override(draft, self._blobs, hold, recipe)
         return await draft.seal()
 
@@ -111,7 +133,10 @@ class Importer:
         """Give the model its names, of those that are free: the short one, and the one it had."""
 
         def is_free(name: ModelName) -> bool:
-            return catalog.find(name) is None and self._means(name) in (None, manifest)
+            before = self._means(name)
+            return catalog.find(name) is None and (
+                before is None or (isinstance(before, Manifest) and before.same_content(manifest))
+            )
 
         short = family_names.choose(candidate.weights.name, is_free=is_free)
         wanted = {name.key: name for name in (short, candidate.name) if name is not None}
@@ -145,7 +170,9 @@ class Importer:
             return error
 
 
-async def take_over(source: Path, root: Path, say: Callable[[str], None]) -> list[Taken | Left]:
+async def take_over(
+    source: Path, root: Path, say: Callable[[str], None], *, hub: HubSettings
+) -> list[Taken | Left]:
     """Take over every model in `source`; `say` is told what begins.
 
     Raises:
@@ -155,18 +182,30 @@ async def take_over(source: Path, root: Path, say: Callable[[str], None]) -> lis
         found = list(survey(source))
     except OSError as error:
         raise SetupError(f"cannot read the folder {source}: {error.strerror}") from error
-    outcomes: list[Taken | Left] = []
     try:
         with folder.owned(root):
-            importer = Importer(root)
-            for each in found:
-                if isinstance(each, Candidate):
-                    say(f"reading {each.weights}")
-                    outcomes.append(await importer.take(each))
-                else:
-                    outcomes.append(each)
+            return await _take_all(found, root, say, Hub(hub))
     except folder.InUseError as error:
         raise SetupError(f"{error}: stop it, import, and start it again") from error
+
+
+async def _take_all(
+    found: Sequence[Candidate | Left], root: Path, say: Callable[[str], None], hub: Hub
+) -> list[Taken | Left]:
+    blobs = Blobs(root)
+    outcomes: list[Taken | Left] = []
+    async with (
+        asyncio.TaskGroup() as tasks,
+        Transfers(hub, blobs, tasks=tasks, registry=CollectorRegistry()) as transfers,
+    ):
+        library = Library(blobs, Manifests(root))
+        importer = Importer(blobs, library, HubModels(hub, transfers, blobs))
+        for each in found:
+            if isinstance(each, Candidate):
+                say(f"reading {each.weights}")
+                outcomes.append(await importer.take(each))
+            else:
+                outcomes.append(each)
     return outcomes
 
 
@@ -213,8 +252,9 @@ def main(arguments: Sequence[str] | None = None, *, out: TextIO, err: TextIO) ->
     try:
         data = asked.data.expanduser().absolute() if asked.data else read_shared().data_dir
         source = asked.folder.expanduser().absolute()
+        hub, _ = read(HubSettings)
         outcomes = asyncio.run(
-            take_over(source, data / "models", lambda text: print(text, file=err))
+            take_over(source, data / "models", lambda text: print(text, file=err), hub=hub)
         )
     except SetupError as error:
         err.write(f"rkllama: {error}\n")

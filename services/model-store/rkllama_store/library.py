@@ -29,6 +29,8 @@ from rkllama_store.blobs import Blobs
 from rkllama_store.collector import garbage, referenced
 from rkllama_store.manifests import (
     LIMIT_BYTES,
+    REVISION,
+    SOURCE,
     Config,
     Layer,
     Manifest,
@@ -139,6 +141,16 @@ class Library:
         log.info("model created", extra={"model": kept.display})
         return kept
 
+    def renew(self, manifest: Manifest) -> None:
+        """Blobs of a manifest that is here may have come in anew: from now on changes to them are noticed.
+
+        Raises:
+            StorageError: The disk is full or refuses.
+        """
+        with self._changing:
+            self._blobs.stamp(manifest.digests())
+            self._blobs.settle(manifest.digests())
+
     def copy(self, source: ModelName, destination: ModelName) -> ModelName | None:
         """Let `destination` mean what `source` means; the name as it is kept, None for itself.
 
@@ -214,7 +226,7 @@ class Library:
         recorded = self.recorded(stored.manifest)
         return ShowReply(
             model=self._resolved(stored),
-            model_info=recorded.model_info,
+            model_info=recorded.model_info | _origin(stored.manifest),
             tensors=recorded.tensors,
         )
 
@@ -278,6 +290,7 @@ class Library:
             modified_at=datetime.fromtimestamp(stored.modified_s, UTC).astimezone().isoformat(),
             details=details,
             capabilities=config.capabilities,
+            requires=config.requires or "",
         )
         if listing:
             return model
@@ -320,6 +333,16 @@ def parameters_json(parameters: dict[str, Any]) -> bytes:
 def messages_json(messages: tuple[ChatMessage, ...]) -> bytes:
     """The bytes of a layer of messages."""
     return _MESSAGES.dump_json(messages, exclude_defaults=True)
+
+
+def _origin(manifest: Manifest) -> dict[str, str]:
+    """Where the weights were pulled from, under names that no file's own metadata has."""
+    found: dict[str, str] = {}
+    for layer in manifest.layers:
+        if layer.media_type == MediaType.WEIGHTS:
+            found |= layer.origin
+    names = {SOURCE: "rkllama.source", REVISION: "rkllama.revision"}
+    return {name: found[key] for key, name in names.items() if key in found}
 
 
 def _text(data: bytes) -> str:

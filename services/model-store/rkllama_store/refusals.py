@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rkllama_protocol.errors import UpstreamError
-
-from rkllama_store.retrying import PassingError, retry_after_s
+from rkllama_transfer.retrying import PassingError, retry_after_s
 
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 

@@ -26,6 +26,7 @@ from rkllama_protocol.messages import (
 )
 from rkllama_protocol.names import InvalidNameError, ModelName
 from rkllama_protocol.subjects import StoreVerb, Subjects
+from rkllama_transfer.threads import in_thread
 
 from rkllama_store import sources
 from rkllama_store.announcing import Changes
@@ -34,7 +35,6 @@ from rkllama_store.library import Library
 from rkllama_store.puller import Puller
 from rkllama_store.recipe import recipe
 from rkllama_store.streams import Streams
-from rkllama_store.threads import in_thread
 from rkllama_store.verifying import Verifier
 
 M = TypeVar("M", bound=Message)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rkllama_protocol.names import Digest, InvalidNameError
+from rkllama_transfer.durable import discard, storage_errors
 
-from rkllama_store.durable import storage_errors
 from rkllama_store.folder import INCOMING
 
 STAMPS = "stamps"
@@ -89,7 +89,7 @@ class Stamps:
                 temporary.write_text(" ".join(map(str, stamp)), encoding="ascii")
                 temporary.replace(self._path(digest))
         finally:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
 
     def _loaded(self) -> dict[Digest, _Stamp]:
         if self._known is None:

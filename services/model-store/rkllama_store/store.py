@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -13,11 +14,12 @@ from rkllama_protocol.bus import Bus
 from rkllama_protocol.errors import RkllamaError
 from rkllama_protocol.subjects import Subjects
 from rkllama_service import http, process
+from rkllama_transfer.threads import in_thread
 
 from rkllama_store import app
 from rkllama_store.announcing import Beats, Changes
 from rkllama_store.blobs import Blobs
-from rkllama_store.catalog import BUNDLED
+from rkllama_store.catalog import BUNDLED, ENTRIES, Entry
 from rkllama_store.creator import Creator
 from rkllama_store.hub import Hub
 from rkllama_store.hub_models import HubModels
@@ -28,7 +30,6 @@ from rkllama_store.puller import Puller
 from rkllama_store.service import Service
 from rkllama_store.settings import HubSettings, Settings
 from rkllama_store.streams import Streams
-from rkllama_store.threads import in_thread
 from rkllama_store.transfer import Transfers
 from rkllama_store.verifying import Verifier
 
@@ -42,7 +43,8 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound
 class Store:
     """A store over `root`, which the caller owns and nobody else uses.
 
-    `hub` is where models are pulled from, `soc` the chip they are for, if anybody knows it.
+    `hub` is where models are pulled from, `soc` the chip they are for, if anybody knows it; `entries`
+    are the models with names of their own.
     """
 
     def __init__(
@@ -53,10 +55,12 @@ class Store:
         sock: socket.socket,
         hub: HubSettings,
         soc: Soc | None = None,
+        entries: Sequence[Entry] = ENTRIES,
     ) -> None:
         self._settings = settings
         self._hub = Hub(hub)
         self._soc = soc
+        self._entries = entries
         self._sock = sock
         self._registry = CollectorRegistry()
         self._blobs = Blobs(root)
@@ -103,20 +107,22 @@ class Store:
     ) -> None:
         subjects = Subjects(self._settings.subject_prefix)
         changes = Changes(bus, subjects, self._holdings)
+        hub_models = HubModels(self._hub, transfers, self._blobs, soc=self._soc)
         puller = Puller(
             self._library,
             self._blobs,
-            HubModels(self._hub, transfers, self._blobs, soc=self._soc),
+            hub_models,
             changes=changes,
             tasks=tasks,
             registry=self._registry,
+            entries=self._entries,
         )
         streams = Streams(bus, subjects, tasks=tasks)
         service = Service(
             bus=bus,
             subjects=subjects,
             library=self._library,
-            creator=Creator(self._library, self._blobs, puller, changes=changes),
+            creator=Creator(self._library, self._blobs, puller, hub_models, changes=changes),
             puller=puller,
             verifier=Verifier(self._library, self._blobs, changes=changes),
             streams=streams,

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from rkllama_protocol.errors import InvalidModelError, ModelNotFoundError
 from rkllama_protocol.names import Digest, ModelName
+from rkllama_transfer.threads import Interrupt, in_thread
 
 from rkllama_store.announcing import Changes
 from rkllama_store.blobs import Blobs
 from rkllama_store.library import Library
 from rkllama_store.manifests import Stored
 from rkllama_store.records import Emit, Record, Throttle
-from rkllama_store.threads import Interrupt, in_thread
 
 
 @dataclass

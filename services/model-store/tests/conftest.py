@@ -32,6 +32,7 @@ from rkllama_protocol.subjects import StoreVerb, Subjects
 from rkllama_service import http
 from rkllama_store import folder
 from rkllama_store.blobs import Blobs
+from rkllama_store.catalog import ENTRIES, Entry
 from rkllama_store.library import Library
 from rkllama_store.manifests import Config, Layer, Manifest, Manifests, MediaType
 from rkllama_store.settings import HubSettings, Settings
@@ -220,15 +221,28 @@ def soc() -> Soc | None:
 
 
 @pytest.fixture
+def entries() -> tuple[Entry, ...]:
+    """The models with names of their own."""
+    return ENTRIES
+
+
+@pytest.fixture
 async def client(
-    root: Path, nats_url: str, prefix: str, hub_settings: HubSettings, soc: Soc | None
+    root: Path,
+    nats_url: str,
+    prefix: str,
+    hub_settings: HubSettings,
+    soc: Soc | None,
+    entries: tuple[Entry, ...],
 ) -> AsyncIterator[Client]:
     """A store that is ready, empty, and heard."""
     settings = Settings(subject_prefix=prefix, bundled=False)
     stop = asyncio.Event()
     with http.bind("127.0.0.1", 0) as sock:
         async with asyncio.TaskGroup() as tasks:
-            store = Store(settings, root=root, sock=sock, hub=hub_settings, soc=soc)
+            store = Store(
+                settings, root=root, sock=sock, hub=hub_settings, soc=soc, entries=entries
+            )
             subjects = Subjects(prefix)
             bus = await Bus.connect(nats_url, name="test", tasks=tasks)
             async with bus, httpx2.AsyncClient(base_url=store.http_url, trust_env=False) as web:

@@ -9,8 +9,8 @@ import pytest
 from rkllama_protocol.errors import InvalidModelError, StorageError, UpstreamError
 from rkllama_protocol.names import Digest
 from rkllama_store.blobs import EXPECTED_S, Blobs, DigestMismatchError
-from rkllama_store.durable import storage_errors
 from rkllama_store.folder import owned
+from rkllama_transfer.durable import storage_errors
 
 HELLO = Digest("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
 

@@ -6,6 +6,7 @@ import pytest
 from rkllama_board import Soc
 from rkllama_protocol.errors import InvalidJobError, RkllamaError, UpstreamError
 from rkllama_store.choosing import chip_of, small_files, vision_encoder, weights
+from rkllama_store.recipe import SMALL_FILES
 
 A = "Q-3B-rk3588-w8a8-opt-0-hybrid-ratio-0.0.rkllm"
 B = "Q-3B-rk3588-w8a8-opt-1-hybrid-ratio-0.5.rkllm"
@@ -78,6 +79,8 @@ def test_the_file_that_suits_is_chosen(
         ),
         (GGUF, "Q5_K_M", None, UpstreamError, "there is no Q5_K_M in u/r"),
         (["m-00001-of-00002.gguf"], "", None, UpstreamError, "no .gguf file in one piece"),
+        (GGUF, "F16", None, UpstreamError, "q-F16-00001-of-00002.gguf in u/r is one of several"),
+        (GGUF, "q-F16-00001-of-00002", None, UpstreamError, "is one of several parts"),
         (["README.md", "../m.rkllm", "a//m.gguf"], "", None, UpstreamError, "no model"),
         ([], "", RK3588, UpstreamError, "there is no model for this product in u/r"),
     ],
@@ -139,3 +142,10 @@ def test_the_one_vision_encoder_for_the_chip_comes_along(
     paths: list[str], encoder: str | None
 ) -> None:
     assert vision_encoder(paths, beside="m-rk3588.rkllm", repo="u/r") == encoder
+
+
+def test_small_files_have_one_order() -> None:
+    """Which of them a set gives first differs from process to process."""
+    names = sorted(SMALL_FILES)
+
+    assert list(small_files(list(reversed(names)), beside="m.rkllm")) == names

@@ -14,6 +14,7 @@ from rkllama_store.family_names import (
     choose,
     hybrid_ratio,
     optimisation,
+    parameter_size,
     quantisation,
 )
 
@@ -120,6 +121,25 @@ def test_a_hundred_of_the_same_are_enough() -> None:
 )
 def test_what_a_file_name_says(file_name: str, facts: tuple[str, int | None, float | None]) -> None:
     assert (quantisation(file_name), optimisation(file_name), hybrid_ratio(file_name)) == facts
+
+
+@pytest.mark.parametrize(
+    ("file_name", "size"),
+    [
+        (FULL, "3B"),
+        ("7B.rkllm", "7B"),
+        ("DeepSeek-R1-Distill-Qwen-1_5B_W8A8.rkllm", "1.5B"),
+        ("Mixtral-8x7B-w8a8.rkllm", "8x7B"),
+        ("SmolLM2-135M.rkllm", "135M"),
+        ("Qwen3-30B-A3B.rkllm", "30B"),
+        ("gemma-3n-E2B-it.rkllm", ""),
+        ("phi-mini.rkllm", ""),
+        ("rk3588-w8a8.rkllm", ""),
+        ("model.rkllm", ""),
+    ],
+)
+def test_the_count_of_parameters_in_a_file_name(file_name: str, size: str) -> None:
+    assert parameter_size(file_name) == size
 
 
 @given(st.text(max_size=200))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,16 @@ from typing import Any
 import pytest
 from rkllama_store.folder import owned
 
+from . import disk
+
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
     """A store on a file system of one mebibyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("file systems cannot be mounted here")
-    try:
-        with owned(disk / "models"):
-            yield disk / "models"
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    with disk.small(tmp_path / "disk", mebibytes=1) as here, owned(here / "models"):
+        yield here / "models"
 
 
 async def test_an_upload_that_does_not_fit(client: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,10 @@ from pydantic import SecretStr
 from rkllama_store.folder import owned
 from rkllama_store.settings import HubSettings
 
+from . import disk
 from .hub_server import Gate, HubServer, of_seed
+
+pytestmark = pytest.mark.system
 
 MIB = 2**20
 WEIGHTS = of_seed(3, 6 * MIB)
@@ -22,16 +24,8 @@ WEIGHTS = of_seed(3, 6 * MIB)
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
     """A store on a file system of eight mebibytes."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
-    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("file systems cannot be mounted here")
-    try:
-        with owned(disk / "models"):
-            yield disk / "models"
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    with disk.small(tmp_path / "disk", mebibytes=8) as here, owned(here / "models"):
+        yield here / "models"
 
 
 @pytest.fixture

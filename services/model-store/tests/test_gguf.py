@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gguf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,8 @@ from rkllama_store.facts import Report
 from rkllama_store.gguf_tokenizer import CUTTINGS, UnknownTokenizerError, rebuild
 from rkllama_store.gguf_tokenizer import settings as tokenizer_settings
 from tokenizers import Tokenizer
+
+from tests import minilm
 
 TEXTS = [
     "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n",
@@ -52,6 +55,20 @@ for text in texts:
 print(json.dumps(found), flush=True)
 os._exit(0)
 """
+
+
+def test_a_part_of_several_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "m-00001-of-00003.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_uint16(gguf.Keys.Split.LLM_KV_SPLIT_COUNT, 3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+    report = gguf_facts.read(path)
+    assert report.parts == 3
+    # Before the client is told that it lacks a tokenizer.
+    assert report.no_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +136,113 @@ def test_the_settings_beside_the_tokenizer(bundled: Report) -> None:
     ) == ("<|im_start|>", "<|im_end|>", False)
     assert "<|im_start|>" in config["chat_template"]
     assert json.loads(bundled.files["generation_config.json"])["eos_token_id"] == [2]
+
+
+@pytest.fixture(scope="module")
+def embedding_model(minilm_weights: Path) -> Report:
+    return gguf_facts.read(minilm_weights)
+
+
+def test_an_embedding_models_details(embedding_model: Report) -> None:
+    details = embedding_model.details
+
+    assert (details.family, details.parameter_size, details.quantization_level) == (
+        "bert",
+        "22.57M",
+        "F16",
+    )
+    assert (details.context_length, details.embedding_length) == (512, 384)
+    assert embedding_model.recorded.pooling
+
+
+def test_an_encoder_writes_no_text_whatever_it_says_of_pooling(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    minilm.convert(path, pooling=None)
+
+    assert gguf_facts.read(path).recorded.pooling
+
+
+def test_the_rebuilt_word_pieces_are_the_authors_own(embedding_model: Report) -> None:
+    ours = Tokenizer.from_str(embedding_model.files["tokenizer.json"])
+    theirs = minilm.tokenizer()
+
+    for text in (*minilm.TEXTS, *TEXTS):
+        assert ours.encode(text).ids == theirs.encode(text).ids
+    assert ours.get_vocab() == theirs.get_vocab()
+    config = json.loads(embedding_model.files["tokenizer_config.json"])
+    assert (config["bos_token"], config["sep_token"]) == ("[CLS]", "[SEP]")
+
+
+WORD_PIECES: dict[str, object] = {
+    "tokenizer.ggml.model": "bert",
+    "tokenizer.ggml.tokens": ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "\u2581Grün", "e", "\u2581grun"],
+    "tokenizer.ggml.token_type": [3, 3, 3, 3, 1, 1, 1],
+    "tokenizer.ggml.bos_token_id": 1,
+    "tokenizer.ggml.seperator_token_id": 2,
+    "tokenizer.ggml.unknown_token_id": 3,
+    "tokenizer.ggml.padding_token_id": 0,
+    "tokenizer.ggml.mask_token_id": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "tokens"),
+    [
+        ({}, ["[CLS]", "grun", "##e", "[SEP]"]),
+        ({"tokenizer.ggml.normalizer.lowercase": False}, ["[CLS]", "Grün", "##e", "[SEP]"]),
+        (
+            {
+                "tokenizer.ggml.normalizer.lowercase": False,
+                "tokenizer.ggml.normalizer.strip_accents": True,
+            },
+            ["[CLS]", "[UNK]", "[SEP]"],
+        ),
+        ({"tokenizer.ggml.cls_token_id": 0}, ["[PAD]", "grun", "##e", "[SEP]"]),
+        # Files of 2024 mark control tokens by their brackets alone.
+        ({"tokenizer.ggml.token_type": None}, ["[CLS]", "grun", "##e", "[SEP]"]),
+    ],
+)
+def test_word_pieces_as_the_file_has_them(more: dict[str, object], tokens: list[str]) -> None:
+    tokenizer = Tokenizer.from_str(rebuild(WORD_PIECES | more)["tokenizer.json"])
+
+    assert tokenizer.encode("Grüne").tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"tokenizer.ggml.mask_token_id": None}, "special tokens are not in its vocabulary"),
+        ({"tokenizer.ggml.bos_token_id": 7}, "special tokens are not in its vocabulary"),
+        (
+            {"tokenizer.ggml.tokens": [], "tokenizer.ggml.token_type": []},
+            "special tokens are not in its vocabulary",
+        ),
+        ({"tokenizer.ggml.tokens": ["[CLS]"] * 7}, "names a token twice"),
+        ({"tokenizer.ggml.token_type": [1]}, "as many kinds"),
+    ],
+)
+def test_broken_word_pieces(more: dict[str, object], reason: str) -> None:
+    with pytest.raises(UnknownTokenizerError, match=reason):
+        rebuild(WORD_PIECES | more)
+
+
+@pytest.mark.parametrize(
+    ("more", "ids"),
+    [
+        ({"llama.pooling_type": 3, "tokenizer.ggml.add_eos_token": True}, True),
+        ({"llama.pooling_type": 3}, False),
+        ({"tokenizer.ggml.add_eos_token": True}, False),
+    ],
+)
+def test_only_an_embedding_model_reads_an_end_behind_a_text(
+    fields: dict[str, object], more: dict[str, object], ids: bool
+) -> None:
+    """Its vector is that token's; a prompt that ended would not be gone on with."""
+    more = {"general.architecture": "llama", "tokenizer.ggml.eos_token_id": 1, **more}
+    tokenizer = Tokenizer.from_str(rebuild(fields | more)["tokenizer.json"])
+    plain = tokenizer.encode("hello", add_special_tokens=False).ids
+
+    assert tokenizer.encode("hello").ids == [*plain, *([1] if ids else [])]
 
 
 def test_a_tiny_file(tiny_gguf: Path) -> None:

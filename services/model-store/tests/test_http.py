@@ -92,6 +92,28 @@ async def test_a_client_that_goes_away_leaves_nothing(client: Any) -> None:
     assert await reader.read() == b""
 
 
+async def test_metadata_is_whole(client: Any, tiny: bytes) -> None:
+    """What `show` is told over the bus has no vocabulary in it, which is too large for a message."""
+    digest = await client.upload(tiny)
+    answer = await client.http.get(f"/metadata/{digest}")
+    said = answer.json()
+
+    assert answer.status_code == 200
+    assert said["general.architecture"]
+    assert len(said["tokenizer.ggml.tokens"]) > 16
+    assert "general.name" not in said
+
+
+async def test_metadata_of_what_has_none_is_refused(client: Any) -> None:
+    await client.upload(b"hello")
+    answers = [
+        (await client.http.get(f"/metadata/{digest}")).status_code
+        for digest in (HELLO, OTHER, "sha256:12")
+    ]
+
+    assert answers == [422, 404, 400]
+
+
 async def test_probes_and_metrics(client: Any) -> None:
     await client.upload(b"hello")
     await client.create("m", files={"m.rkllm": HELLO, "tokenizer.json": HELLO})

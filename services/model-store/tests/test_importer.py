@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from rkllama_protocol.messages import ResolvedModel
 from rkllama_protocol.names import ModelName
 from rkllama_store import folder
@@ -20,6 +21,9 @@ from rkllama_store.import_plan import Candidate, Left, survey
 from rkllama_store.importer import Taken, main, take_over
 from rkllama_store.library import Library
 from rkllama_store.manifests import Manifests
+from rkllama_store.settings import HubSettings
+
+from .hub_server import HubServer
 
 QWEN = "Qwen2.5-3B-Instruct-rk3588-w8a8-opt-1-hybrid-ratio-0.5.rkllm"
 RKLLM = b"\x00rkllm weights"
@@ -65,7 +69,8 @@ def store(tmp_path: Path) -> Path:
 
 
 def take(old: Path, store: Path) -> dict[str, Taken | Left]:
-    return {each.label: each for each in asyncio.run(take_over(old, store, lambda _: None))}
+    outcomes = asyncio.run(take_over(old, store, lambda _: None, hub=HubSettings(hub_offline=True)))
+    return {each.label: each for each in outcomes}
 
 
 def resolve(store: Path, name: str) -> ResolvedModel:
@@ -181,7 +186,10 @@ def test_a_template_that_was_only_shown_is_left_out(
     old: Path, put: Put, store: Path, tiny: bytes
 ) -> None:
     put("m/t.gguf", tiny)
-    put("m/Modelfile", 'FROM=t.gguf\nTEMPLATE="{{ .System }} my own {{ .Prompt }}"')
+    put(
+        "m/Modelfile",
+        'FROM=t.gguf\nTEMPLATE="{{ range .Messages }} my own {{ .Content }}{{ end }}"',
+    )
     outcome = take(old, store)["m"]
 
     assert isinstance(outcome, Taken)
@@ -193,8 +201,14 @@ LEFT = [
     pytest.param(
         {"m/m.rkllm": RKLLM, "m/Modelfile": "FROM=m.rkllm\nHUGGINGFACE_PATH=a/b"},
         "m",
-        r"no tokenizer.json: put the tokenizer files of a/b into .*/m/tokenizer and import",
+        r"from a/b: HF_HUB_OFFLINE .*: put the tokenizer files of a/b into .*/m/tokenizer and import",
         id="no tokenizer",
+    ),
+    pytest.param(
+        {"m/m.rkllm": RKLLM, "m/Modelfile": "FROM=m.rkllm\nHUGGINGFACE_PATH=b"},
+        "m",
+        "b is no repository of the hub",
+        id="no repository",
     ),
     pytest.param({"m/m.rkllm": RKLLM}, "m", "of the model it was converted from", id="no idea"),
     pytest.param(
@@ -277,6 +291,22 @@ def test_families_that_collide_get_longer_names(old: Path, put: Put, store: Path
 
     names = {name.display for name in Library(Blobs(store), Manifests(store)).names()}
     assert names == {"q0:latest", "q1:latest", "qwen2.5:3b", "qwen2.5:3b-w8a8"} or (len(names) == 4)
+
+
+async def test_a_tokenizer_that_is_not_there_comes_from_the_hub(
+    old: Path, put: Put, store: Path
+) -> None:
+    put(f"m/{QWEN}", RKLLM)
+    put("m/Modelfile", MODELFILE)
+    async with HubServer().serving() as hub:
+        hub.repo("Qwen/Qwen2.5-3B-Instruct").add("tokenizer.json", TOKENIZER, lfs=True)
+        online = HubSettings(endpoint=hub.url, token=SecretStr(""), hub_offline=False)
+        outcomes = await take_over(old, store, lambda _: None, hub=online)
+
+    assert [type(each) for each in outcomes] == [Taken]
+    model = resolve(store, "qwen2.5:3b")
+    assert {layer.name for layer in model.layers if layer.name} == {QWEN, "tokenizer.json"}
+    assert model.system == "You are brief."
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

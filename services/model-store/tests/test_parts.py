@@ -11,8 +11,8 @@ import pytest
 from rkllama_protocol.errors import StorageError
 from rkllama_protocol.names import Digest
 from rkllama_store.blobs import Blobs
-from rkllama_store.folder import PART_DAYS, owned
-from rkllama_store.parts import Room
+from rkllama_store.folder import owned
+from rkllama_transfer.parts import PART_DAYS, Room
 
 DATA = bytes(range(256)) * 5000
 DIGEST = Digest(hashlib.sha256(DATA).hexdigest())

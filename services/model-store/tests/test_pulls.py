@@ -504,7 +504,8 @@ async def test_what_does_not_fit_is_refused_before_any_of_it_comes(
     sent = len(TOKENIZER)
     said = error(await client.pull(ASKED))
 
-    assert said.startswith(f"no space left on device: {FILE} needs 100000000.0 GB, and ")
+    whole = f"{FILE} in someone/Qwen2.5-3B-rkllm"
+    assert said.startswith(f"no space left on device: {whole} needs 100000000.0 GB, and ")
     assert hub.sent_bytes == sent
 
 

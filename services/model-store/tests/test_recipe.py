@@ -34,13 +34,22 @@ D = "sha256:" + "a" * 64
         ({"files": {"m.bin": D}}, InvalidJobError, "unknown type"),
         ({"files": {"vocab.json": D}}, InvalidJobError, "unknown type"),
         ({"files": {"a/m.gguf": D, "b/m.gguf": D}}, InvalidJobError, "m.gguf is given twice"),
+        ({"files": {"m.gguf": D, "x.safetensors": D}}, InvalidJobError, "unknown type"),
         ({"base": "x", "files": {"m.gguf": D}}, UnsupportedError, "not both"),
-        ({"base": "x", "template": "{{ .Prompt }} now"}, UnsupportedError, "Go template"),
+        ({"files": {"m.gguf": D}, "tokenizer_repo": "../r"}, InvalidJobError, "no repository"),
+        ({"files": {"m.gguf": D}, "tokenizer_repo": "gpt2"}, InvalidJobError, "no repository"),
+        (
+            {"base": "x", "template": "{{ range .Tools }} now{{ end }}"},
+            UnsupportedError,
+            "Go template",
+        ),
         ({"base": "x", "template": "{{ x"}, InvalidJobError, "template error: template: :1:"),
         ({"base": "x", "template": "{{ .x"}, InvalidJobError, ":1: unclosed action"),
         ({"base": "x", "adapters": {"a.gguf": ""}}, InvalidJobError, "invalid digest format"),
         ({"base": "x", "adapters": {"../a.gguf": D}}, InvalidJobError, "must be relative"),
         ({"base": "x", "adapters": {"a.safetensors": D}}, InvalidJobError, "unknown type"),
+        ({"base": "x", "requires": "new"}, InvalidJobError, "requires must be a valid semver"),
+        ({"base": "x", "requires": "1" * 65}, InvalidJobError, "requires must be a valid semver"),
         (
             {"base": "x", "adapters": {"a.gguf": D, "b.gguf": D}},
             InvalidJobError,
@@ -61,11 +70,19 @@ def test_refused_at_once(what: dict[str, object], kind: type[RkllamaError], text
     assert text in refused.value.message
 
 
+def test_what_lies_beside_weights_unneeded_is_left_out() -> None:
+    """A model's folder on the hub has a readme and vocabularies that no engine here reads."""
+    beside = dict.fromkeys(["a/vocab.json", "a/merges.txt", "README.md", "a/tokenizer.json"], D)
+    made = recipe(CreateRequest(stream_id="s", model="m", files={"a/m.rkllm": D} | beside))
+
+    assert set(made.files) == {"m.rkllm", "tokenizer.json"}
+
+
 @pytest.mark.parametrize(
     "template",
     [
-        "{{ .System }}",
-        "{{- if .System }}x{{ end }}",
+        "{{ .Tools }}",
+        "{{- if .Messages }}x{{ end }}",
         "{{ range .Messages }}{{ end }}",
         "{{ $x := 1 }}",
     ],
@@ -92,7 +109,7 @@ def test_a_jinja_template_is_taken(template: str) -> None:
 
 def test_a_template_that_is_nested_without_end_is_refused() -> None:
     with pytest.raises(InvalidJobError, match="nested too deeply"):
-        jinja("{{ " + "(" * 100_000)
+        jinja("{{ " + "(" * 100_000 + "}}")
 
 
 @pytest.mark.parametrize(

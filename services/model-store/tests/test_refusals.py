@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from rkllama_store.refusals import refused
-from rkllama_store.retrying import PassingError, retry_after_s
+from rkllama_transfer.retrying import PassingError, retry_after_s
 
 SITE = "https://hub.example"
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
+from rkllama_modelfile import template_twins
 from rkllama_protocol.errors import (
     InvalidJobError,
     ModelNotFoundError,
@@ -29,7 +32,6 @@ from rkllama_protocol.messages import (
     TagsRequest,
 )
 from rkllama_protocol.subjects import StoreVerb
-from rkllama_store import template_twins
 from rkllama_store.catalog import BUNDLED, CHATML
 
 WEIGHTS = BUNDLED.weights.digest
@@ -242,6 +244,18 @@ async def test_files_that_make_no_model_end_the_stream(
     assert re.search(text, records[-1].error.message)
 
 
+async def test_a_part_of_several_files_makes_no_model(client: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m-00001-of-00003.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_uint16(gguf.Keys.Split.LLM_KV_SPLIT_COUNT, 3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    records = await client.create("m", files={path.name: await client.upload(path.read_bytes())})
+
+    assert "is one of 3 parts: join them" in records[-1].error.message
+
+
 async def test_a_model_from_another_one(client: Any, tiny: bytes) -> None:
     digest = await client.upload(tiny)
     await client.create(
@@ -270,6 +284,23 @@ async def test_a_model_from_another_one(client: Any, tiny: bytes) -> None:
     ) == ("new", {"top_k": 1, "stop": ["c"]}, ("MIT",))
     assert child.capabilities == ("completion", "tools")
     assert child.messages[0].content == "hi"
+
+
+async def test_the_level_a_model_requires_is_kept_and_inherited(client: Any, tiny: bytes) -> None:
+    digest = await client.upload(tiny)
+    await client.create("plain", files={"t.gguf": digest})
+    await client.create("base", base="plain", requires="0.14.0")
+    await client.create("child", base="base")
+    await client.create("other", base="base", requires="0.15.1")
+
+    assert [
+        (await resolve(client, name)).requires for name in ("plain", "base", "child", "other")
+    ] == [
+        "",
+        "0.14.0",
+        "0.14.0",
+        "0.15.1",
+    ]
 
 
 async def test_an_adapter_becomes_a_layer_with_its_name(
@@ -362,7 +393,7 @@ async def test_a_base_that_is_nowhere_ends_with_the_pulls_error(client: Any) -> 
     [
         ({}, InvalidJobError),
         ({"files": {"m.bin": "sha256:" + "0" * 64}}, InvalidJobError),
-        ({"base": "x", "template": "{{ .Prompt }} now"}, UnsupportedError),
+        ({"base": "x", "template": "{{ range .Tools }} now{{ end }}"}, UnsupportedError),
     ],
 )
 async def test_a_bad_create_is_refused_at_once(

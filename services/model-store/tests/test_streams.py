@@ -14,7 +14,7 @@ from rkllama_protocol.messages import Progress
 from rkllama_protocol.subjects import Subjects
 from rkllama_store.records import EVERY_S, Emit, Record, Throttle
 from rkllama_store.streams import Streams
-from rkllama_store.threads import Interrupt, InterruptedWorkError, in_thread
+from rkllama_transfer.threads import Interrupt, InterruptedWorkError, in_thread
 
 TIMEOUT_S = 20.0
 
