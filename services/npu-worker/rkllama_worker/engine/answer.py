@@ -8,8 +8,9 @@ text is spread over the chunks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rkllama_protocol.codec import Chunk
 from rkllama_protocol.errors import RkllamaError
@@ -17,7 +18,7 @@ from rkllama_protocol.messages import Job
 
 from rkllama_worker.engine.detokenizer import Detokenizer
 from rkllama_worker.engine.model_files import ModelFiles
-from rkllama_worker.engine.parser import OutputParser, thinks
+from rkllama_worker.engine.parsing.parser import Delta, Format, OutputParser
 from rkllama_worker.engine.prompt import Prompt
 from rkllama_worker.engine.runtime.base import RunStats
 from rkllama_worker.engine.stops import StopMatcher
@@ -52,18 +53,37 @@ class Answer:
         """Of the next chunk."""
         self.ignored_options: tuple[str, ...] = ()
         """What was asked for and the runtime cannot honour; told with the first chunk."""
+        self._chunks: list[Chunk] = []
         self._text: list[str] = []
-        """What the ids say, stop strings and thinking included."""
+        """What the ids say, stop strings, thinking and calls included."""
         self._prompt = prompt
-        self._eos_ids = files.eos_ids
-        self._detokenizer = Detokenizer(files.tokenizer)
+        self._eos_ids = files.eos_ids | prompt.ends
+        form = Format.of(job, prompt.template)
+        self._detokenizer = Detokenizer(files.tokenizer, seen=form.words)
         self._stops = StopMatcher(job.stop)
-        # Asked not to think, a model's tags are text like any other (Ollama's rule).
-        thinking = thinks(prompt.template) and job.think is not False
-        self._parser = OutputParser(thinking=thinking, prompt=prompt.text)
+        self._parser = OutputParser(
+            form, job_id=job.job_id, prompt=prompt.text, hidden=self._detokenizer.seen
+        )
 
-    def take(self, ids: Sequence[int], durations: Durations) -> Chunk | None:
-        """The chunk of one emission, also where its text is held back; None if it has no id."""
+    @property
+    def said(self) -> Delta:
+        """All that its chunks say so far."""
+        return Delta(
+            "".join(chunk.content for chunk in self._chunks),
+            "".join(chunk.thinking for chunk in self._chunks),
+            tuple(call for chunk in self._chunks for call in chunk.tool_calls),
+        )
+
+    def take(
+        self,
+        ids: Sequence[int],
+        durations: Durations,
+        logprobs: Sequence[dict[str, Any]] = (),
+    ) -> Chunk | None:
+        """The chunk of one emission, also where its text is held back; None if it has no id.
+
+        `logprobs` has an entry for each id, or none at all.
+        """
         taken: list[int] = []
         text = ""
         for token in ids:
@@ -78,21 +98,27 @@ class Answer:
         if not taken:
             return None
         self.ids += taken
-        delta = self._parser.feed(text)
         return self._chunk(
-            durations, ids=tuple(taken), content=delta.content, thinking=delta.thinking
+            durations,
+            self._parser.feed(text),
+            ids=tuple(taken),
+            logprobs=tuple(logprobs[: len(taken)]),
         )
+
+    def replay(self, ids: Sequence[int]) -> None:
+        """Take the ids of earlier attempts: they have been shown, so the chunks to come say none of it."""
+        self.take(ids, Durations())
+        self.seq = 0
 
     def finish(self, reason: str, durations: Durations) -> Chunk:
         """The terminal chunk, with the text that was held back."""
         # A stop string may be complete only with the text that the detokeniser still holds.
         text = self._detokenized(self._detokenizer.flush()) + self._stops.flush()
-        first, rest = self._parser.feed(text), self._parser.flush()
         return self._chunk(
             durations,
-            content=first.content + rest.content,
-            thinking=first.thinking + rest.thinking,
+            self._parser.feed(text).then(self._parser.flush()),
             finish="stop" if self.ended or self._stops.matched else reason,
+            stopped_by=self._stops.found,
             context=(*self._prompt.ids, *self.ids),
         )
 
@@ -103,10 +129,12 @@ class Answer:
     def agrees_with(self, text: bytes) -> bool:
         """Whether `text` is what a runtime would make of the ids, EOS and more behind it aside.
 
-        Tokenizers differ in a space at the begin and in characters that never became whole.
+        Tokenizers differ in a space at the begin, in characters that never became whole, and in which
+        special tokens they show.
         """
-        ours = "".join(self._text).replace(_BROKEN, "").strip()
-        theirs = text.decode(errors="replace").replace(_BROKEN, "").strip()
+        unsure = (_BROKEN, *self._detokenizer.seen)
+        ours = _without(unsure, "".join(self._text))
+        theirs = _without(unsure, text.decode(errors="replace"))
         return theirs.startswith(ours)
 
     def _detokenized(self, piece: str) -> str:
@@ -116,28 +144,40 @@ class Answer:
     def _chunk(
         self,
         durations: Durations,
+        delta: Delta = Delta(),  # noqa: B008 - it cannot change
         *,
         ids: tuple[int, ...] = (),
-        content: str = "",
-        thinking: str = "",
         finish: str = "",
+        stopped_by: str = "",
         error_code: str = "",
         error_message: str = "",
         context: tuple[int, ...] = (),
+        logprobs: tuple[dict[str, Any], ...] = (),
     ) -> Chunk:
         seq, self.seq = self.seq, self.seq + 1
-        return Chunk(
+        chunk = Chunk(
             seq=seq,
             ids=ids,
-            content=content,
-            thinking=thinking,
+            content=delta.content,
+            thinking=delta.thinking,
+            tool_calls=delta.tool_calls,
             prompt_tokens=0 if seq else len(self._prompt.ids),
             prompt_hash="" if seq else self._prompt.digest,
             ignored_options=() if seq else self.ignored_options,
             prefill_ns=durations.prefill_ns,
             decode_ns=durations.decode_ns,
             finish=finish,
+            stopped_by=stopped_by,
             error_code=error_code,
             error_message=error_message,
             context=context,
+            logprobs=logprobs,
         )
+        self._chunks.append(chunk)
+        return chunk
+
+
+def _without(words: Iterable[str], text: str) -> str:
+    for word in words:
+        text = text.replace(word, "")
+    return text.strip()

@@ -1,61 +1,82 @@
-"""Hidden states to one vector: last token or mean, as the model's own files say.
+"""Hidden states to one vector: last token, mean or first token, as the model's own files say.
 
-Sentence Transformers keeps it in `1_Pooling/config.json` (`pooling_mode_lasttoken`,
-`pooling_mode_mean_tokens`); a model that brings no such file gets the last token, as the vendor's
-own example of Qwen3-Embedding does (rknn-llm#504).
+1_Pooling/config.json   Sentence Transformers' word, where a model brings it
+the weights             GGUF's `<arch>.pooling_type`
+neither                 what suits the runtime: `Runtime.pooling`
 """
 
 from __future__ import annotations
 
 import base64
-from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 from rkllama_protocol.errors import InvalidModelError
 
+from rkllama_worker.engine.runtime.base import PoolingKind
+
 POOLING_FILE = "1_Pooling/config.json"
+_KINDS: dict[str, PoolingKind] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+}
+_PREFIX = "pooling_mode_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooling:
     """How a model's rows become its vector."""
 
-    last_only: bool
+    kind: PoolingKind
 
-    def pool(self, rows: memoryview[float]) -> str:
+    @property
+    def last_only(self) -> bool:
+        """Whether the other rows are of no use."""
+        return self.kind == "last"
+
+    def pool(self, rows: npt.NDArray[np.float32]) -> str:
         """Base64 of the little-endian float32 vector, as it is: not normalised.
 
         Args:
             rows: float32, shape (tokens, hidden size).
         """
-        count, width = rows.shape or (0, 0)
-        flat = rows.cast("B").cast("f")
-        if self.last_only:
-            vector = flat[-width:].tobytes()
-        else:
-            # A column at a time: 0.1 s for 2048 tokens of 1024 values, whose prefill takes seconds.
-            vector = array("f", (sum(flat[j::width]) / count for j in range(width))).tobytes()
-        return base64.b64encode(vector).decode()
+        match self.kind:
+            case "last":
+                vector = rows[-1]
+            case "cls":
+                vector = rows[0]
+            case "mean":
+                vector = rows.mean(axis=0, dtype=np.float64)
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
-def read_pooling(files: Mapping[str, str]) -> Pooling:
-    """The pooling in a model's files, name to path.
+def read_pooling(files: Mapping[str, str]) -> Pooling | None:
+    """The pooling in a model's files, name to path; None if there is no file that says it.
 
     Raises:
         InvalidModelError: The file is damaged, or asks for a pooling that is not known.
     """
     if POOLING_FILE not in files:
-        return Pooling(last_only=True)
+        return None
     try:
-        config = orjson.loads(Path(files[POOLING_FILE]).read_bytes())
+        config: Any = orjson.loads(Path(files[POOLING_FILE]).read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise InvalidModelError(f"{POOLING_FILE} cannot be read: {error}") from error
-    match config:
-        case {"pooling_mode_lasttoken": True}:
-            return Pooling(last_only=True)
-        case {"pooling_mode_mean_tokens": True}:
-            return Pooling(last_only=False)
-    raise InvalidModelError(f"{POOLING_FILE} asks for a pooling other than last token and mean")
+    asked = _asked(config)
+    # Several would be put one behind the other.
+    if len(asked) == 1 and (kind := _KINDS.get(asked[0])) is not None:
+        return Pooling(kind=kind)
+    raise InvalidModelError(
+        f"{POOLING_FILE} asks for another pooling than last token, mean and first token"
+    )
+
+
+def _asked(config: Any) -> list[str]:
+    said = config.items() if isinstance(config, dict) else ()
+    return [name for name, value in said if name.startswith(_PREFIX) and value is True]

@@ -15,7 +15,13 @@ class StopMatcher:
     def __init__(self, stops: Iterable[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.matched = False
+        self.found = ""
+        """The stop string that came."""
+
+    @property
+    def matched(self) -> bool:
+        """Whether one has come."""
+        return bool(self.found)
 
     def feed(self, text: str) -> str:
         """What may be shown now; after a match, nothing any more."""
@@ -25,8 +31,8 @@ class StopMatcher:
             return text
         self._held += text
         if found := self._first():
-            self.matched = True
-            return self._take(found[1])
+            _, begin, self.found = found
+            return self._take(begin)
         return self._take(len(self._held) - self._possible())
 
     def flush(self) -> str:
@@ -37,10 +43,10 @@ class StopMatcher:
         shown, self._held = self._held[:length], self._held[length:]
         return shown
 
-    def _first(self) -> tuple[int, int] | None:
-        """End and begin of the winner."""
+    def _first(self) -> tuple[int, int, str] | None:
+        """End and begin of the winner, and the winner."""
         begins = ((stop, self._held.find(stop)) for stop in self._stops)
-        return min(((at + len(stop), at) for stop, at in begins if at >= 0), default=None)
+        return min(((at + len(stop), at, stop) for stop, at in begins if at >= 0), default=None)
 
     def _possible(self) -> int:
         """Length of the longest end of the held text that a stop string begins with."""

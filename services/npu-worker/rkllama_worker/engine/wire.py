@@ -20,6 +20,9 @@ from rkllama_protocol.messages import Sampling
 
 _HEAD = struct.Struct("!IBI")
 HEAD_BYTES = _HEAD.size
+DEFAULT_CONTEXT_TOKENS = 4096
+"""Of a model that is loaded without word of its context, at most what it was trained for; it is what the
+vendor's demos load with, and what most `.rkllm` models are converted for."""
 MAX_PAYLOAD_BYTES = 256 * 2**20
 
 
@@ -59,6 +62,8 @@ class RkllmSpec(EngineMessage):
     """First IOMMU domain of the weights; domains are shared by all processes of the board."""
     cpu_mask: int
     """CPUs the library may use, one bit each."""
+    constrained: bool = False
+    """Drive constrained runs, and those that tell logprobs, step by step through the logits: an experiment."""
 
 
 class LoadSpec(EngineMessage):
@@ -72,6 +77,8 @@ class LoadSpec(EngineMessage):
     """Path of the weights' blob."""
     files: dict[str, str]
     """The model's small files, by the name they came with: `tokenizer.json` to a blob's path."""
+    pools: bool = False
+    """It makes vectors and no text."""
     adapters: tuple[str, ...] = ()
     """Paths of the LoRA adapters that every run uses."""
     template: str = ""

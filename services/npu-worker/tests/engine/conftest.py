@@ -39,15 +39,28 @@ def weights() -> Path:
     return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
 
 
+RebuildFiles = Callable[[Path], dict[str, str]]
+
+
 @pytest.fixture(scope="session")
-def files(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Name to path of the files that the store rebuilds from the weights' metadata."""
-    folder = tmp_path_factory.mktemp("files")
-    command = [sys.executable, "-m", "rkllama_store.gguf_facts", weights]
-    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    for name, text in report["files"].items():
-        (folder / name).write_text(text)
-    return {name: str(folder / name) for name in report["files"]}
+def rebuild_files(tmp_path_factory: pytest.TempPathFactory) -> RebuildFiles:
+    """Name to path of the files that the store rebuilds from the metadata of some weights."""
+
+    def rebuild(weights: Path) -> dict[str, str]:
+        folder = tmp_path_factory.mktemp("files")
+        command = [sys.executable, "-m", "rkllama_store.gguf_facts", weights]
+        report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        for name, text in report["files"].items():
+            (folder / name).write_text(text)
+        return {name: str(folder / name) for name in report["files"]}
+
+    return rebuild
+
+
+@pytest.fixture(scope="session")
+def files(weights: Path, rebuild_files: RebuildFiles) -> dict[str, str]:
+    """Those of the small model."""
+    return rebuild_files(weights)
 
 
 @pytest.fixture(scope="session")

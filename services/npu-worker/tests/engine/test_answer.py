@@ -14,6 +14,7 @@ from rkllama_protocol.messages import Job
 from rkllama_worker.engine.answer import Answer, Durations
 from rkllama_worker.engine.model_files import ModelFiles
 from rkllama_worker.engine.prompt import Prompt
+from tokenizers import Tokenizer
 
 MakeJob = Callable[..., Job]
 TEXT = "One 🦜, two 漢字.\n\nUser: three"
@@ -63,6 +64,7 @@ def test_an_eos_id_ends_the_answer_and_is_no_part_of_it(
 
     assert answer.ended
     assert [(chunk.ids, chunk.finish) for chunk in made] == [((40,), ""), ((), "stop")]
+    assert made[-1].stopped_by == ""
 
 
 def test_a_stop_string_ends_the_answer_before_it(facts: ModelFiles, make_job: MakeJob) -> None:
@@ -71,7 +73,7 @@ def test_a_stop_string_ends_the_answer_before_it(facts: ModelFiles, make_job: Ma
     made = chunks(Answer(make_job(stop=("\n\nUser",)), PROMPT, facts), [ids])
 
     assert content(made) == "One 🦜, two 漢字."
-    assert made[-1].finish == "stop"
+    assert (made[-1].finish, made[-1].stopped_by) == ("stop", "\n\nUser")
 
 
 def test_a_stop_string_may_end_in_text_that_was_held_back(
@@ -94,6 +96,42 @@ def test_reasoning_is_parted_only_if_that_is_wanted(facts: ModelFiles, make_job:
 
     assert (content(parted), "".join(chunk.thinking for chunk in parted)) == ("yes", "hm")
     assert content(unparted) == "<think>hm</think>yes"
+
+
+TOOL = {"type": "function", "function": {"name": "look"}}
+
+
+@pytest.mark.parametrize("mark", ["<tool_call>", "<|im_start|>"])
+def test_calls_come_in_chunks_also_where_their_mark_is_a_special_token(
+    facts: ModelFiles, make_job: MakeJob, mark: str
+) -> None:
+    """Tokenizers disagree on what is special; a parser that saw no mark would find no call."""
+    call = f'Hm.\n{mark}{{"name": "look", "arguments": {{"at": "🦜"}}}}'
+    prompt = dataclasses.replace(PROMPT, template="<tool_call>")
+    if mark != "<tool_call>":
+        # The tokenizer's own special token takes the place of the mark.
+        renamed = facts.tokenizer.to_str().replace(mark, "<tool_call>")
+        facts = dataclasses.replace(facts, tokenizer=Tokenizer.from_str(renamed))
+        call = call.replace(mark, "<tool_call>")
+    ids = facts.tokenizer.encode(call, add_special_tokens=False).ids
+    answer = Answer(make_job(tools=(TOOL,)), prompt, facts)
+    made = chunks(answer, [[token] for token in ids])
+    (found,) = (call for chunk in made for call in chunk.tool_calls)
+
+    assert content(made) == "Hm."
+    assert found["function"] == {"index": 0, "name": "look", "arguments": {"at": "🦜"}}
+    assert answer.agrees_with(call.encode())
+    assert answer.agrees_with(call.replace("<tool_call>", "").encode()) is (mark == "<|im_start|>")
+
+
+def test_without_tools_a_call_is_text(facts: ModelFiles, make_job: MakeJob) -> None:
+    text = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
+    ids = facts.tokenizer.encode(text, add_special_tokens=False).ids
+    prompt = dataclasses.replace(PROMPT, template="<tool_call>")
+    made = chunks(Answer(make_job(), prompt, facts), [ids])
+
+    assert content(made) == text
+    assert not any(chunk.tool_calls for chunk in made)
 
 
 def test_a_failure_is_a_terminal_chunk_with_its_code(facts: ModelFiles, make_job: MakeJob) -> None:

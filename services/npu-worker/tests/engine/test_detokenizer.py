@@ -81,3 +81,27 @@ def test_any_ids_give_what_decoding_them_at_once_gives(
     ids = data.draw(st.lists(low | st.integers(0, chosen.get_vocab_size()), max_size=24))
 
     assert "".join(pieces(chosen, ids)) == chosen.decode(ids, skip_special_tokens=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("kind", ["byte level", "byte fallback"])
+def test_a_special_token_that_is_to_be_seen_comes_out_in_its_place(
+    tokenizer: Tokenizer, byte_fallback: Tokenizer, kind: str, data: st.DataObject
+) -> None:
+    """Marks of calls are special tokens in some models; the text on both sides stays whole."""
+    chosen, mark = (tokenizer, "<|im_start|>") if kind == "byte level" else (byte_fallback, "<s>")
+    seen = chosen.token_to_id(mark)
+    low = st.sampled_from([seen]) | st.integers(0, min(chosen.get_vocab_size() + 2, 300))
+    ids = data.draw(st.lists(low, max_size=24))
+    parts: list[list[int]] = [[]]
+    for token in ids:
+        if token == seen:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    detokenizer = Detokenizer(chosen, seen={mark, "no token at all"})
+    text = "".join([*(detokenizer.feed(token) for token in ids), detokenizer.flush()])
+
+    assert text == mark.join(chosen.decode(part, skip_special_tokens=True) for part in parts)
+    assert detokenizer.seen == {mark}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rkllama_protocol.codec import Chunk
@@ -65,6 +65,17 @@ def test_a_chat_is_answered(engine: EngineUnderTest, make_job: MakeJob) -> None:
     assert 0 < last.decode_ns == ended.decode_ns
 
 
+def test_a_prompt_that_is_only_shown_is_counted(engine: EngineUnderTest, make_job: MakeJob) -> None:
+    ran, _ = engine.answer(20, make_job(FRANCE, num_predict=1))
+    chunks, ended = engine.answer(21, make_job(FRANCE, render_only=True))
+
+    assert [(chunk.prompt_tokens, chunk.finish) for chunk in chunks] == [
+        (ran[0].prompt_tokens, "stop")
+    ]
+    assert FRANCE in chunks[0].rendered
+    assert (ended.last_seq, ended.generated_tokens) == (0, 0)
+
+
 def test_num_predict_is_exact(engine: EngineUnderTest, make_job: MakeJob) -> None:
     chunks, ended = engine.answer(2, make_job("Tell me a story.", num_predict=9))
 
@@ -109,12 +120,12 @@ def test_a_load_job_is_over_at_once(engine: EngineUnderTest, make_job: MakeJob) 
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        ({"kind": "completion", "prompt": "word " * 3000}, "prompt_too_long"),
+        ({"kind": "completion", "prompt": "word " * 3000, "truncate": False}, "prompt_too_long"),
         ({"kind": "completion", "prompt": ""}, "invalid_job"),
     ],
 )
 def test_a_job_that_cannot_succeed_fails_with_a_code(
-    engine: EngineUnderTest, make_job: MakeJob, fields: dict[str, str], code: str
+    engine: EngineUnderTest, make_job: MakeJob, fields: dict[str, Any], code: str
 ) -> None:
     chunks, ended = engine.answer(8, make_job(**fields))
 

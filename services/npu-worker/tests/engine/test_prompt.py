@@ -8,11 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rkllama_protocol.errors import InvalidJobError, InvalidModelError, PromptTooLongError
+from rkllama_protocol.errors import (
+    InvalidJobError,
+    InvalidModelError,
+    PromptTooLongError,
+    UnsupportedError,
+)
 from rkllama_protocol.messages import ChatMessage, Job
 from rkllama_worker.engine import model_files
 from rkllama_worker.engine.model_files import ModelFiles
-from rkllama_worker.engine.prompt import PromptBuilder
+from rkllama_worker.engine.prompt import PromptBuilder, merged, without_middle
 from tokenizers import Tokenizer
 
 MakeJob = Callable[..., Job]
@@ -66,7 +71,7 @@ def test_the_template_for_tools_is_taken_when_there_are_tools(
 
 def test_messages_have_the_shape_that_templates_read(facts: ModelFiles, make_job: MakeJob) -> None:
     showing = dataclasses.replace(facts, templates={"default": "{{ messages | tojson }}"})
-    call = {"function": {"name": "look", "arguments": {"at": "sky"}}}
+    call = {"id": "c1", "function": {"name": "look", "arguments": {"at": "sky"}}}
     messages = (
         ChatMessage(role="user", content="What?", images=("aGk=",)),
         ChatMessage(role="assistant", thinking="Hm.", tool_calls=(call,)),
@@ -146,22 +151,221 @@ def test_a_cut_that_the_template_refuses_is_moved_on(facts: ModelFiles, make_job
     assert int(first.split()[1]) % 2 == 0
 
 
-@pytest.mark.parametrize("truncate", [True, False])
-def test_a_last_message_that_does_not_fit_is_refused(
-    facts: ModelFiles, make_job: MakeJob, truncate: bool
+@pytest.mark.parametrize("forbidden", [{"truncate": False}, {"shift": False}])
+def test_a_last_message_that_does_not_fit_and_may_not_be_cut_is_refused(
+    facts: ModelFiles, make_job: MakeJob, forbidden: dict[str, bool]
 ) -> None:
-    job = make_job("one", "two", "word " * 200, truncate=truncate)
+    """Contract 2.9."""
+    job = make_job("one", "two", "word " * 200, **forbidden)
 
     with pytest.raises(PromptTooLongError, match="longer than the context length"):
         text_of(facts, job, context_length=100)
 
 
+def test_a_prompt_that_nobody_runs_may_be_longer_than_the_context(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    """Whoever counts tokens wants to know by how much it is too long."""
+    job = make_job("one", "two", "word " * 200, render_only=True, truncate=False)
+
+    prompt = PromptBuilder(facts, context_length=100).build(job)
+
+    assert prompt == PromptBuilder(facts, context_length=2048).build(job)
+    assert len(prompt.ids) > 200
+
+
+def test_a_last_message_that_does_not_fit_is_cut_in_its_middle(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    """The first tokens and the last ones stay, and room for an answer (contract 2.9)."""
+    job = make_job("one", "two", "first " + "word " * 200 + "last", num_keep=4)
+    whole = PromptBuilder(facts, context_length=2048).build(
+        job.model_copy(update={"messages": job.messages[2:]})
+    )
+
+    prompt = PromptBuilder(facts, context_length=100).build(job)
+
+    assert len(prompt.ids) < 100
+    assert prompt.ids[:4] == whole.ids[:4]
+    assert prompt.ids[4:] == whole.ids[4 - len(prompt.ids) :]
+
+
+@pytest.mark.parametrize("keep", [-1, 0, 1, 4, 50, 95, 10_000])
+@pytest.mark.parametrize("length", [100, 101, 150, 5000])
+def test_a_cut_prompt_fits_whatever_is_kept(length: int, keep: int) -> None:
+    ids = tuple(range(length))
+
+    cut = without_middle(ids, most=99, keep=keep)
+
+    kept = min(max(keep, 0), 96)
+    assert cut[:kept] == ids[:kept]
+    assert cut[kept:] == ids[len(ids) - len(cut) + kept :]
+    assert len(cut) <= 99
+    assert len(cut) - kept >= (100 - kept) // 2
+
+
+def test_a_cut_prompt_keeps_its_place_while_the_conversation_grows() -> None:
+    """So that what the runtime computed of it is of use."""
+    cuts = {without_middle(tuple(range(n)), most=99, keep=4)[4] for n in range(100, 147)}
+
+    assert len(cuts) == 1
+
+
+def test_a_bos_is_kept_beside_what_is_to_be_kept(facts: ModelFiles, make_job: MakeJob) -> None:
+    wanting = dataclasses.replace(facts, bos_id=1)
+    job = make_job(kind="completion", prompt="a b c d" + " word" * 200, num_keep=0)
+
+    assert PromptBuilder(wanting, context_length=99).build(job).ids[0] == 1
+    assert PromptBuilder(facts, context_length=99).build(job).ids[0] != 1
+
+
 def test_a_completion_leaves_room_for_one_token(facts: ModelFiles, make_job: MakeJob) -> None:
-    job = make_job(kind="completion", prompt=" word" * 50)
+    job = make_job(kind="completion", prompt=" word" * 50, shift=False)
 
     PromptBuilder(facts, context_length=51).build(job)
     with pytest.raises(PromptTooLongError):
         PromptBuilder(facts, context_length=50).build(job)
+
+
+def test_each_image_takes_768_tokens_when_messages_are_dropped(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    """Contract 2.8."""
+    talk = dataclasses.replace(
+        facts,
+        templates={
+            "default": "{% for m in messages %}{{ m.content | string | length }} {% endfor %}"
+        },
+    )
+    seen = ChatMessage(role="user", content="look", images=("aGk=",))
+    said = ChatMessage(role="assistant", content="yes")
+    job = make_job(messages=(seen, said, seen, said, seen))
+
+    for context, images in ((2400, 3), (2300, 2), (1500, 1), (800, 1)):
+        assert PromptBuilder(talk, context_length=context).build(job).images == images
+    with pytest.raises(PromptTooLongError):
+        PromptBuilder(talk, context_length=700).build(job)
+
+
+def test_neighbours_of_one_role_become_one_message(facts: ModelFiles, make_job: MakeJob) -> None:
+    """Contract 2.8; what belongs to tools stays as it is."""
+    call = {"function": {"name": "f", "arguments": {}}}
+    messages = (
+        ChatMessage(role="system", content="s"),
+        ChatMessage(role="user", content="a", images=("aGk=",)),
+        ChatMessage(role="user", content="", images=("aGo=",)),
+        ChatMessage(role="user", content="b"),
+        ChatMessage(role="assistant", content="c", thinking="x"),
+        ChatMessage(role="assistant", content="d", thinking="y"),
+        ChatMessage(role="assistant", tool_calls=(call,)),
+        ChatMessage(role="assistant", tool_calls=(call,)),
+        ChatMessage(role="tool", content="1"),
+        ChatMessage(role="tool", content="2"),
+    )
+
+    assert merged(messages) == [
+        messages[0],
+        ChatMessage(role="user", content="a\n\nb", images=("aGk=", "aGo=")),
+        ChatMessage(role="assistant", content="c\n\nd", thinking="x\n\ny"),
+        *messages[6:],
+    ]
+    assert "<|im_start|>user\none\n\ntwo<|im_end|>" in text_of(
+        facts,
+        make_job(
+            messages=(
+                ChatMessage(role="user", content="one"),
+                ChatMessage(role="user", content="two"),
+            )
+        ),
+    )
+
+
+# ------------------------------------------------------------------ context, suffix, template
+
+
+def test_a_context_stands_before_the_prompt_id_by_id(facts: ModelFiles, make_job: MakeJob) -> None:
+    """Contract 2.7: also where its text would be cut into other tokens."""
+    builder = PromptBuilder(facts, context_length=999)
+    plain = builder.build(make_job("Hi"))
+    odd = (*facts.tokenizer.encode("Hel").ids, *facts.tokenizer.encode("lo").ids)
+
+    prompt = builder.build(make_job("Hi", context=odd))
+
+    assert odd != tuple(facts.tokenizer.encode("Hello").ids)
+    assert prompt.ids == odd + plain.ids
+    assert prompt.text == "Hello" + plain.text
+
+
+def test_there_is_no_second_bos_behind_a_context(facts: ModelFiles, make_job: MakeJob) -> None:
+    wanting = dataclasses.replace(facts, bos_id=0)
+    builder = PromptBuilder(wanting, context_length=999)
+
+    first = builder.build(make_job("Hi"))
+
+    assert builder.build(make_job("Hi", context=first.ids)).ids == first.ids + first.ids[1:]
+
+
+@pytest.mark.parametrize("token", [-1, 10**6, 2**40])
+def test_a_context_of_another_model_is_refused(
+    facts: ModelFiles, make_job: MakeJob, token: int
+) -> None:
+    with pytest.raises(InvalidJobError, match=str(token)):
+        text_of(facts, make_job("Hi", context=(5, token)))
+
+
+def filling(facts: ModelFiles, *tokens: str) -> ModelFiles:
+    """The model with more tokens."""
+    tokenizer = Tokenizer.from_str(facts.tokenizer.to_str())
+    tokenizer.add_special_tokens(list(tokens))
+    return dataclasses.replace(facts, tokenizer=tokenizer)
+
+
+FIM = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<fim_pad>")
+
+
+def test_a_suffix_is_asked_for_with_the_tokenizers_own_tokens(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    able = filling(facts, *FIM)
+    job = make_job(kind="completion", prompt="def f():", suffix="return x")
+
+    prompt = PromptBuilder(able, context_length=99).build(job)
+
+    text = "<fim_prefix>def f():<fim_suffix>return x<fim_middle>"
+    assert prompt.text == able.tokenizer.decode(prompt.ids, skip_special_tokens=False) == text
+    assert prompt.ids[0] == able.tokenizer.token_to_id("<fim_prefix>")
+    assert prompt.ends == {able.tokenizer.token_to_id(t) for t in ("<fim_pad>", "<|endoftext|>", "<file_sep>", "<repo_name>")}  # fmt: skip
+    with pytest.raises(UnsupportedError, match="fill in"):
+        text_of(facts, job)
+
+
+def test_a_template_with_a_place_for_the_suffix_is_taken_before_the_tokens(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    able = dataclasses.replace(
+        filling(facts, *FIM), templates={"default": "[{{ prompt }}|{{ suffix }}]"}
+    )
+    job = make_job(kind="completion", prompt="a", suffix="b")
+
+    assert text_of(able, job) == "[a|b]"
+    own = job.model_copy(update={"template": "{{ suffix }}<{{ messages[0].content }}"})
+    assert text_of(able, own) == "b<a"
+
+
+def test_a_jobs_own_template_is_taken_for_it_alone(facts: ModelFiles, make_job: MakeJob) -> None:
+    builder = PromptBuilder(facts, context_length=99)
+    own = make_job("Hi", template="{{ messages[0].content }}!")
+
+    assert builder.build(own).text == "Hi!"
+    assert builder.build(make_job("Hi")).text.startswith("<|im_start|>user")
+
+
+def test_a_jobs_own_template_that_is_none_is_told_as_ollama_does(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    """Contract 1.5: `template: ...`."""
+    with pytest.raises(InvalidModelError, match=r"^template: .*line 1"):
+        text_of(facts, make_job("Hi", template="{% if %}"))
 
 
 def test_the_digest_depends_on_every_id(facts: ModelFiles, make_job: MakeJob) -> None:

@@ -32,7 +32,7 @@ def run(
     """The ids of a run that nothing disturbs."""
     ids: list[int] = []
 
-    def emit(more: Sequence[int]) -> bool:
+    def emit(more: Sequence[int], _logprobs: object = (), /) -> bool:
         ids.extend(more)
         return True
 
@@ -140,7 +140,7 @@ def test_penalties_change_an_answer_that_repeats(runtime: Runtime, tokenizer: To
 def test_a_run_ends_when_no_more_ids_are_wanted(runtime: Runtime, story: list[int]) -> None:
     ids: list[int] = []
 
-    def emit(more: Sequence[int]) -> bool:
+    def emit(more: Sequence[int], _logprobs: object = (), /) -> bool:
         ids.extend(more)
         return len(ids) < 3
 

@@ -35,6 +35,15 @@ def test_text_is_shown_up_to_the_stop_string(
     assert through(stops, list(text)) == (shown, matched)
 
 
+def test_it_is_told_which_one_came() -> None:
+    matcher = StopMatcher(["later", "abcd", "bc"])
+    before = matcher.found
+    matcher.feed("xab")
+    matcher.feed("cd, later")
+
+    assert (before, matcher.found) == ("", "bc")
+
+
 def test_only_what_could_begin_a_stop_string_is_held_back() -> None:
     matcher = StopMatcher(["</end>"])
 

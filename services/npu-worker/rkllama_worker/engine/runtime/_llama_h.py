@@ -22,11 +22,13 @@ CONTEXT = c.c_void_p
 VOCABULARY = c.c_void_p
 MEMORY = c.c_void_p
 SAMPLER = c.c_void_p
+ADAPTER = c.c_void_p
 TOKEN = c.c_int32
 
 LOG_LEVEL_ERROR = 4  # enum ggml_log_level
 LOAD_MODE_MMAP = 1  # enum llama_load_mode
-DECODE_ABORTED = 2  # llama_decode
+DECODE_ABORTED = 2  # llama_decode, llama_encode
+POOLING_NONE = 0  # enum llama_pooling_type
 
 # typedef void (*ggml_log_callback)(enum ggml_log_level level, const char * text, void * user_data);
 LogCallback = c.CFUNCTYPE(None, c.c_int, c.c_char_p, c.c_void_p)
@@ -107,6 +109,17 @@ class SamplerChainParams(c.Structure):
     _fields_ = (("no_perf", c.c_bool),)
 
 
+class TokenDataArray(c.Structure):
+    """`llama_token_data_array`; its elements are (int32 id, float32 logit, float32 p)."""
+
+    _fields_ = (
+        ("data", c.c_void_p),
+        ("size", c.c_size_t),
+        ("selected", c.c_int64),
+        ("sorted", c.c_bool),
+    )
+
+
 class Batch(c.Structure):
     """`struct llama_batch`."""
 
@@ -144,6 +157,13 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "llama_model_n_ctx_train": (c.c_int32, [MODEL]),
     # bool llama_model_has_encoder(const struct llama_model * model);
     "llama_model_has_encoder": (c.c_bool, [MODEL]),
+    # bool llama_model_has_decoder(const struct llama_model * model);
+    "llama_model_has_decoder": (c.c_bool, [MODEL]),
+    # int32_t llama_model_n_embd_out(const struct llama_model * model);
+    "llama_model_n_embd_out": (c.c_int32, [MODEL]),
+    # int32_t llama_model_meta_val_str(const struct llama_model * model, const char * key,
+    #     char * buf, size_t buf_size);
+    "llama_model_meta_val_str": (c.c_int32, [MODEL, c.c_char_p, c.c_char_p, c.c_size_t]),
     # int32_t llama_vocab_n_tokens(const struct llama_vocab * vocab);
     "llama_vocab_n_tokens": (c.c_int32, [VOCABULARY]),
     # bool llama_vocab_is_eog(const struct llama_vocab * vocab, llama_token token);
@@ -156,6 +176,24 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "llama_batch_get_one": (Batch, [c.POINTER(TOKEN), c.c_int32]),
     # int32_t llama_decode(struct llama_context * ctx, struct llama_batch batch);
     "llama_decode": (c.c_int32, [CONTEXT, Batch]),
+    # int32_t llama_encode(struct llama_context * ctx, struct llama_batch batch);
+    "llama_encode": (c.c_int32, [CONTEXT, Batch]),
+    # void llama_set_embeddings(struct llama_context * ctx, bool embeddings);
+    "llama_set_embeddings": (None, [CONTEXT, c.c_bool]),
+    # bool llama_get_causal_attn(const struct llama_context * ctx);
+    "llama_get_causal_attn": (c.c_bool, [CONTEXT]),
+    # float * llama_get_embeddings(struct llama_context * ctx);
+    "llama_get_embeddings": (c.POINTER(c.c_float), [CONTEXT]),
+    # float * llama_get_logits_ith(struct llama_context * ctx, int32_t i);
+    "llama_get_logits_ith": (c.POINTER(c.c_float), [CONTEXT, c.c_int32]),
+    # struct llama_adapter_lora * llama_adapter_lora_init(struct llama_model *, const char * path);
+    "llama_adapter_lora_init": (ADAPTER, [MODEL, c.c_char_p]),
+    # int32_t llama_set_adapters_lora(struct llama_context * ctx,
+    #     struct llama_adapter_lora ** adapters, size_t n_adapters, float * scales);
+    "llama_set_adapters_lora": (
+        c.c_int32,
+        [CONTEXT, c.POINTER(ADAPTER), c.c_size_t, c.POINTER(c.c_float)],
+    ),
     # struct llama_sampler_chain_params llama_sampler_chain_default_params(void);
     "llama_sampler_chain_default_params": (SamplerChainParams, []),
     # struct llama_sampler * llama_sampler_chain_init(struct llama_sampler_chain_params params);
@@ -166,6 +204,8 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "llama_sampler_free": (None, [SAMPLER]),
     # void llama_sampler_accept(struct llama_sampler * smpl, llama_token token);
     "llama_sampler_accept": (None, [SAMPLER, TOKEN]),
+    # void llama_sampler_apply(struct llama_sampler * smpl, llama_token_data_array * cur_p);
+    "llama_sampler_apply": (None, [SAMPLER, c.POINTER(TokenDataArray)]),
     # llama_token llama_sampler_sample(struct llama_sampler *, struct llama_context *, int32_t idx);
     "llama_sampler_sample": (TOKEN, [SAMPLER, CONTEXT, c.c_int32]),
     # struct llama_sampler * llama_sampler_init_penalties(int32_t n_vocab, int32_t penalty_last_n,

@@ -11,17 +11,63 @@ the engine's. It keeps what it has computed of a prompt and reuses the longest p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from rkllama_protocol.messages import Sampling
 
-Emit = Callable[[Sequence[int]], bool]
-"""Takes the next ids, in order; False asks the runtime to end the run. Ids that come after are ignored.
 
-It may be called on any thread, but never after `generate` has returned.
-"""
+class Likely(NamedTuple):
+    """A token, and the natural logarithm of how likely the model held it to be."""
+
+    token: int
+    logprob: float
+
+
+class Logprobs(NamedTuple):
+    """Of one place: the token that was chosen, and the likeliest ones, best first."""
+
+    chosen: Likely
+    top: tuple[Likely, ...]
+
+
+class Emit(Protocol):
+    """Takes the next ids, in order; False asks the runtime to end the run: ids after that are ignored.
+
+    It may be called on any thread, but never after `generate` has returned.
+    """
+
+    def __call__(self, ids: Sequence[int], logprobs: Sequence[Logprobs] = (), /) -> bool:
+        """`logprobs` has one for each id, if the request asks for them."""
+        ...
+
+
+class Constraint(Protocol):
+    """What a run may say: asked before each token, told after it."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing may follow but the end."""
+        ...
+
+    def allowed(self) -> npt.NDArray[np.intp]:
+        """The ids that may come next, EOS ids among them where the answer may end; never none."""
+        ...
+
+    def forced(self) -> list[int]:
+        """Ids that have to follow, one by one; often none."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """`token` was chosen."""
+        ...
+
+
+PoolingKind = Literal["last", "mean", "cls"]
+"""How the rows of a text become its vector: its last one, the mean of all, or its first one."""
 
 RuntimeFinish = Literal["stop", "length", "aborted"]
 """`stop`: the runtime knows an end-of-sequence id and met it; `aborted`: it was told to end."""
@@ -34,6 +80,10 @@ class GenerateRequest:
     sampling: Sampling
     max_tokens: int
     """At least 1, and at most what is left of the context after the prompt."""
+    constraint: Constraint | None = None
+    """Only for a runtime that `shows_logits`; the run ends with `stop` where it is complete."""
+    top_logprobs: int | None = None
+    """How many likely tokens to tell at each place; None is no logprobs. Only with `shows_logits`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,23 +115,39 @@ class Runtime(Protocol):
         ...
 
     @property
+    def embeddable_tokens(self) -> int:
+        """Most tokens that a text to embed may have."""
+        ...
+
+    @property
     def accelerator_bytes(self) -> int:
         """Memory in use that belongs to the accelerator; 0 on a CPU."""
+        ...
+
+    @property
+    def shows_logits(self) -> bool:
+        """Whether its runs can be constrained, and tell logprobs."""
+        ...
+
+    @property
+    def pooling(self) -> PoolingKind:
+        """What is done with rows where no file of the model says it."""
         ...
 
     def generate(self, prompt: Sequence[int], request: GenerateRequest, emit: Emit) -> RunStats:
         """Run `prompt`, 1 to `context_length - 1` ids, and emit every generated id.
 
         Raises:
-            RuntimeFailedError: The runtime returned a status; it may be used again.
+            RuntimeFailedError: The runtime returned a status, or the constraint has no way on; it may
+                be used again.
         """
         ...
 
-    def ignored(self, sampling: Sampling) -> frozenset[str]:
-        """Names of the sampling options that a run with these values would not get."""
+    def ignored(self, request: GenerateRequest) -> frozenset[str]:
+        """Names of the sampling options that this run would not get."""
         ...
 
-    def embed(self, prompt: Sequence[int], *, last_only: bool) -> memoryview[float]:
+    def embed(self, prompt: Sequence[int], *, last_only: bool) -> npt.NDArray[np.float32]:
         """Hidden states of the last layer: float32, a row for each id of `prompt`, or only the last.
 
         Raises:

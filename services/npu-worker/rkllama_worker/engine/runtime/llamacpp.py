@@ -12,71 +12,64 @@ for a line of emoji and CJK text), and it answers an abort only between two batc
 from __future__ import annotations
 
 import ctypes as c
-import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 
-from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError, UnsupportedError
+import numpy as np
+from rkllama_protocol.errors import RuntimeFailedError, UnsupportedError
 from rkllama_protocol.messages import Sampling
 
 from rkllama_worker.engine.runtime import _llama_h as h
-from rkllama_worker.engine.runtime.base import Emit, GenerateRequest, RunStats
+from rkllama_worker.engine.runtime.base import (
+    Constraint,
+    Emit,
+    GenerateRequest,
+    Logprobs,
+    PoolingKind,
+    RunStats,
+    RuntimeFinish,
+)
+from rkllama_worker.engine.runtime.llama_model import BATCH_TOKENS, LlamaModel, take_reason
+from rkllama_worker.engine.runtime.logits import Floats, Ids, logprobs
 
-BATCH_TOKENS = 128
-"""Prefill was as fast with 64, 128 and 512 (68 tokens/s on one core), and slower with 32 (56)."""
-DEFAULT_CONTEXT_TOKENS = 4096
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+"""`llama_token_data`."""
 _RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: draws one, so no job may mean it
-
-_ERRORS: deque[str] = deque(maxlen=3)
-"""What llama.cpp complained of last. It returns a bare status and tells the reason to one callback for
-the whole process, which therefore belongs to no model and is never freed."""
-
-
-def _keep_error(level: int, text: bytes, _data: int | None) -> None:
-    if level == h.LOG_LEVEL_ERROR:
-        _ERRORS.append(text.decode(errors="replace").strip())
-
-
-_LOG_CALLBACK = h.LogCallback(_keep_error)
-
-
-def _reason() -> str:
-    return "; ".join(_ERRORS) or "it does not say why"
 
 
 class LlamaCpp:
     """A GGUF model in memory."""
 
-    def __init__(self, weights: Path, *, num_ctx: int | None) -> None:
+    def __init__(
+        self, weights: Path, *, num_ctx: int | None, adapters: Sequence[Path] = ()
+    ) -> None:
         """Load the model with a context of `num_ctx` tokens, or 4096, at most what it was trained for.
 
+        Every run uses all the LoRA `adapters`, each in full strength.
+
         Raises:
-            InvalidModelError: The file is missing, damaged, or of a kind llama.cpp does not know.
+            InvalidModelError: A file is missing, damaged, or of a kind llama.cpp does not know; or an
+                adapter is another model's.
             UnsupportedError: It is no model that continues text.
             RuntimeFailedError: The library is missing or unknown, or there is no memory.
         """
-        try:
-            self._library = h.bind()
-        except h.UnknownLibraryError as error:
-            raise RuntimeFailedError(str(error)) from error
-        # `llama_decode` asks between two operations, hundreds of times a token, whether to go on. libc's
-        # strlen is that question without Python: 0 (no) for "", 1 (yes) for a byte before the NUL.
-        self._abort_flag = c.create_string_buffer(2)
-        self._library.llama_log_set(_LOG_CALLBACK, None)
-        self._library.llama_backend_init()
+        self._model = LlamaModel(weights)
+        self._library = self._model.library
+        self._vocabulary = self._model.vocabulary
+        self._vocabulary_size = self._model.vocabulary_size
         self._held: list[int] = []
         self._prefilled_from = 0
         """Where the last batch of the newest prompt began."""
-        self._model = self._load(weights)
-        self._vocabulary = self._library.llama_model_get_vocab(self._model)
-        self._vocabulary_size = self._library.llama_vocab_n_tokens(self._vocabulary)
-        trained = self._library.llama_model_n_ctx_train(self._model)
-        self._context_length = min(num_ctx or DEFAULT_CONTEXT_TOKENS, trained or num_ctx or 1 << 30)
+        self._context_length = self._model.context_length(num_ctx)
         self._context = self._open_context()
         self._memory = self._library.llama_get_memory(self._context)
+        if self._memory is None or not self._library.llama_model_has_decoder(self._model.handle):
+            raise UnsupportedError(
+                "the model is an encoder; only models that continue text can run"
+            )
+        self._model.adapt(self._context, adapters)
         # The first decode reads every weight from the disk: that belongs to the load.
         self._decode([0])
         self._rewind_to(0)
@@ -92,76 +85,137 @@ class LlamaCpp:
         return self._context_length
 
     @property
+    def embeddable_tokens(self) -> int:
+        """All of them: nothing is written behind a text."""
+        return self._context_length
+
+    @property
     def accelerator_bytes(self) -> int:
         """Nothing: this runtime uses the CPU alone."""
         return 0
 
+    @property
+    def shows_logits(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def pooling(self) -> PoolingKind:
+        """The last token, which has seen all the others."""
+        return "last"
+
     def generate(self, prompt: Sequence[int], request: GenerateRequest, emit: Emit) -> RunStats:
         """See `Runtime.generate`. Equal prompts with equal sampling get equal answers, run after run."""
-        self._abort_flag[0] = b"\0"
+        self._model.go_on()
         reused = self._reuse(prompt)
         with self._sampler(request.sampling, prompt) as sampler:
             if not self._prefill(prompt, reused):
                 return RunStats(reused_tokens=reused, finish="aborted")
-            for made in range(1, request.max_tokens + 1):
-                token = self._library.llama_sampler_sample(sampler, self._context, -1)
-                if self._library.llama_vocab_is_eog(self._vocabulary, token):
-                    return RunStats(reused_tokens=reused, finish="stop")
-                if not emit((token,)):
-                    return RunStats(reused_tokens=reused, finish="aborted")
-                if made < request.max_tokens and not self._decode([token]):
-                    return RunStats(reused_tokens=reused, finish="aborted")
-        return RunStats(reused_tokens=reused, finish="length")
+            finish = self._generate(sampler, request, emit)
+        return RunStats(reused_tokens=reused, finish=finish)
 
-    def ignored(self, sampling: Sampling) -> frozenset[str]:
+    def _generate(self, sampler: int, request: GenerateRequest, emit: Emit) -> RuntimeFinish:
+        """Token after token, behind what is held; a constraint's forced ones are computed together."""
+        constraint = request.constraint
+        left = request.max_tokens
+        while True:
+            token, logprobs = self._choose(sampler, request)
+            if self._library.llama_vocab_is_eog(self._vocabulary, token):
+                return "stop"
+            chosen = [token]
+            if constraint is not None:
+                constraint.accept(token)
+                # Logprobs of forced tokens would have to be computed one by one.
+                if not logprobs:
+                    most = min(left, BATCH_TOKENS) - 1
+                    chosen += self._forced(sampler, constraint, most)
+            for one in chosen:
+                if not emit((one,), logprobs):
+                    return "aborted"
+            left -= len(chosen)
+            if constraint is not None and constraint.complete:
+                return "stop"
+            if not left:
+                return "length"
+            if not self._decode(chosen):
+                return "aborted"
+
+    def _forced(self, sampler: int, constraint: Constraint, most: int) -> list[int]:
+        """Tokens that have to follow, taken."""
+        forced = constraint.forced()[:most]
+        for token in forced:
+            constraint.accept(token)
+            self._library.llama_sampler_accept(sampler, token)
+        return forced
+
+    def _choose(self, sampler: int, request: GenerateRequest) -> tuple[int, tuple[Logprobs, ...]]:
+        """The next token, and what its place says if that was asked for."""
+        if request.constraint is None and request.top_logprobs is None:
+            return self._library.llama_sampler_sample(sampler, self._context, -1), ()
+        row = self._library.llama_get_logits_ith(self._context, -1)
+        logits = np.ctypeslib.as_array(row, shape=(self._vocabulary_size,))
+        if request.constraint is None:
+            token = self._library.llama_sampler_sample(sampler, self._context, -1)
+        else:
+            token = self._choose_among(sampler, logits, request.constraint.allowed())
+        if request.top_logprobs is None:
+            return token, ()
+        return token, (logprobs(logits, token, request.top_logprobs),)
+
+    def _choose_among(self, sampler: int, logits: Floats, allowed: Ids) -> int:
+        """The chain's choice among some candidates: the others do not exist for it."""
+        ids = allowed[allowed < self._vocabulary_size]
+        candidates = np.zeros(len(ids), dtype=_CANDIDATE)
+        candidates["id"], candidates["logit"] = ids, logits[ids]
+        array = h.TokenDataArray(candidates.ctypes.data, len(ids), -1, False)  # noqa: FBT003
+        self._library.llama_sampler_apply(sampler, c.byref(array))
+        token = int(candidates["id"][array.selected])
+        self._library.llama_sampler_accept(sampler, token)
+        return token
+
+    def ignored(self, request: GenerateRequest) -> frozenset[str]:
         """None: every option has its sampler."""
         return frozenset()
 
-    def embed(self, prompt: Sequence[int], *, last_only: bool) -> memoryview[float]:
-        """Not from a model that was loaded to continue text."""
-        raise UnsupportedError("the CPU runtime of this build makes no embeddings")
+    def embed(self, prompt: Sequence[int], *, last_only: bool) -> Floats:
+        """See `Runtime.embed`; the last row alone.
+
+        Nothing that is held is reused, before it or after: equal texts get equal vectors and equal
+        prompts equal answers, whatever ran before.
+        """
+        if not last_only:
+            raise UnsupportedError("a model that was loaded to continue text has one vector a text")
+        self._model.go_on()
+        self._model.check_ids(prompt)
+        self._rewind_to(0)
+        done = self._prefill(prompt[:-1], 0)
+        self._library.llama_set_embeddings(self._context, True)  # noqa: FBT003 - a C prototype
+        try:
+            done = done and self._decode(prompt[-1:])
+            row = self._library.llama_get_embeddings(self._context) if done else None
+        finally:
+            self._library.llama_set_embeddings(self._context, False)  # noqa: FBT003
+            self._rewind_to(0)
+        if row is None:
+            raise RuntimeFailedError("the run was aborted")
+        width = self._library.llama_model_n_embd_out(self._model.handle)
+        return np.ctypeslib.as_array(row, shape=(1, width)).copy()
 
     def abort(self) -> None:
         """End the run under way, within one operation of its graph (5 ms in a prefill of 128)."""
-        self._abort_flag[0] = b"\1"
+        self._model.abort()
 
     def close(self) -> None:
         """Free the model."""
         self._library.llama_free(self._context)
-        self._library.llama_model_free(self._model)
-
-    def _load(self, weights: Path) -> int:
-        if not weights.is_file():
-            raise InvalidModelError(f"the weights are missing: there is no file {weights.name}")
-        params = self._library.llama_model_default_params()
-        params.n_gpu_layers = 0
-        params.load_mode = h.LOAD_MODE_MMAP
-        model: int | None = self._library.llama_model_load_from_file(os.fsencode(weights), params)
-        if model is None:
-            reason = _reason().replace(str(weights), weights.name)
-            raise InvalidModelError(f"llama.cpp cannot load {weights.name}: {reason}")
-        if self._library.llama_model_has_encoder(model):
-            raise UnsupportedError(
-                "the model has an encoder; only models that continue text can run"
-            )
-        return model
+        self._model.close()
 
     def _open_context(self) -> int:
-        params = self._library.llama_context_default_params()
+        params = self._model.params()
         params.n_ctx = self._context_length
         params.n_batch = params.n_ubatch = BATCH_TOKENS
         params.n_outputs_max = 1
-        # One core is left alone: two threads on two cores with one other busy process fall from 63
-        # tokens/s to 6.5, because llama.cpp's threads wait for each other spinning.
-        params.n_threads = params.n_threads_batch = max(1, len(os.sched_getaffinity(0)) - 1)
-        params.abort_callback = c.cast(c.CDLL(None).strlen, c.c_void_p)
-        params.abort_callback_data = c.cast(self._abort_flag, c.c_void_p)
-        context: int | None = self._library.llama_init_from_model(self._model, params)
-        if context is None:
-            raise RuntimeFailedError(
-                f"llama.cpp has no context of {self._context_length} tokens: {_reason()}"
-            )
-        return context
+        return self._model.open_context(params)
 
     def _reuse(self, prompt: Sequence[int]) -> int:
         """Forget what is not a prefix of the prompt; how many tokens of it are left."""
@@ -183,10 +237,7 @@ class LlamaCpp:
         return len(self._held)
 
     def _prefill(self, prompt: Sequence[int], reused: int) -> bool:
-        if not all(0 <= token < self._vocabulary_size for token in prompt):
-            raise RuntimeFailedError(
-                "the tokenizer is not the model's: an id is outside its vocabulary"
-            )
+        self._model.check_ids(prompt)
         for start in range(reused, len(prompt), BATCH_TOKENS):
             self._prefilled_from = start
             if not self._decode(prompt[start : start + BATCH_TOKENS]):
@@ -204,8 +255,7 @@ class LlamaCpp:
         # A part of the batch may have been computed: without this the next run would stand on it.
         self._rewind_to(len(self._held))
         # The decode has been logged as failed in either case.
-        reason = _reason()
-        _ERRORS.clear()
+        reason = take_reason()
         if status == h.DECODE_ABORTED:
             return False
         raise RuntimeFailedError(f"llama.cpp failed with status {status}: {reason}")

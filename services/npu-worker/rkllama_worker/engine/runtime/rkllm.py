@@ -3,6 +3,10 @@
 The whole token list goes in every time, with the history off: the library reuses the prefix it has in
 common with what it computed last (rknn-llm#432). The end of a run is the return of `rkllm_run`, never a
 callback (semantics.md section 4). Nothing here was run on an NPU; it is proven against the emulator.
+
+The library has no grammar, and tells no probabilities. An experiment, off unless `RkllmSpec.constrained`,
+gets both out of it by asking for the logits of the whole list after every token: GET_LOGITS, one token at
+a time (rknn-llm#446, #278). What that costs on a board, and whether it works there, nobody has shown.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ from math import inf
 from pathlib import Path
 from time import monotonic
 
-from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError
+import numpy as np
+from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError, UnsupportedError
 from rkllama_protocol.messages import Sampling
 from rkllm_bindings import (
     InitError,
@@ -36,21 +41,22 @@ from rkllama_worker.engine.output import Output
 from rkllama_worker.engine.runtime.base import (
     Emit,
     GenerateRequest,
+    PoolingKind,
     RunStats,
     RuntimeFinish,
 )
 from rkllama_worker.engine.runtime.init_log import InitLog, parse
-from rkllama_worker.engine.wire import RkllmSpec
+from rkllama_worker.engine.runtime.logits import Floats, Sampler
+from rkllama_worker.engine.runtime.rkllm_values import believable, nanoseconds, vendor_sampling
+from rkllama_worker.engine.runtime.stepping import step_by_step
+from rkllama_worker.engine.wire import DEFAULT_CONTEXT_TOKENS, RkllmSpec
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CONTEXT_TOKENS = 4096
-"""What the vendor's demos load with, and what most models are converted for."""
 RESERVED_TOKENS = 4
 """Positions the library keeps for itself (rkllama#25: 1024 configured, 1020 usable)."""
-UNLIMITED_TOP_K = 1000
-"""For Ollama's 0, which no release documents."""
 ABORT_INTERVAL_S = 0.1
+ADAPTER = "adapter"
 NEVER_HONOURED = frozenset({"seed", "min_p", "typical_p", "repeat_last_n"})
 """No release has them (rkllm.h; rknn-llm#443 for the seed)."""
 _NAMES = (
@@ -74,22 +80,30 @@ class Rkllm:
         num_ctx: int | None,
         sampling: Sampling,
         output: Output,
+        adapters: Sequence[Path] = (),
     ) -> None:
         """Load the model; `sampling` is what releases before 1.3.0 keep for all runs.
 
+        Every run uses the LoRA adapter, of which there may be one: a run names one (rkllm.h).
+
         Raises:
-            InvalidModelError: The library refuses the file, or its first run fails.
+            InvalidModelError: The library refuses the file or the adapter, or its first run fails.
+            UnsupportedError: There are several adapters.
             RuntimeFailedError: The library is missing, unknown, or has no NPU or memory.
         """
         if not weights.is_file() or not weights.stat().st_size:
             raise InvalidModelError(
                 f"the weights are missing: {weights.name} is not there, or empty"
             )
+        if len(adapters) > 1:
+            raise UnsupportedError("the RKLLM runtime uses one LoRA adapter at a time")
         self._output = output
         self._sampling = sampling
         self._weights_bytes = weights.stat().st_size
         self._aborted_at = -inf
         self._cache_is_good = True
+        self._unwanted = False
+        """The run under way is to end, also where the library is between two steps of it."""
         try:
             self._library = load_library(Path(spec.library), abi=spec.abi or None)
         except LibraryError as error:
@@ -112,6 +126,8 @@ class Rkllm:
                 **asdict(said),
             },
         )
+        self._steps = spec.constrained and self._library.family.gives_logits
+        self._lora = self._load_adapter(adapters[0]) if adapters else None
         if self._library.family.id == "abi-1.1":
             self._warm_up()
 
@@ -126,21 +142,43 @@ class Rkllm:
         return self._context_length - RESERVED_TOKENS
 
     @property
+    def embeddable_tokens(self) -> int:
+        """One less: the runtime goes on behind a text, whatever it is asked for."""
+        return self.usable_tokens - 1
+
+    @property
     def accelerator_bytes(self) -> int:
         """The weights, which the driver holds outside of the process (platform.md section 6)."""
         return self._weights_bytes
 
-    def ignored(self, sampling: Sampling) -> frozenset[str]:
-        """Sampling options that a run with these values does not get."""
+    @property
+    def shows_logits(self) -> bool:
+        """If the experiment is on, and the release gives logits (from 1.2.0)."""
+        return self._steps
+
+    @property
+    def pooling(self) -> PoolingKind:
+        """The last token, as in the vendor's example of Qwen3-Embedding (rknn-llm#504)."""
+        return "last"
+
+    def ignored(self, request: GenerateRequest) -> frozenset[str]:
+        """Sampling options that the run does not get; one of single steps gets all."""
+        if _wants_logits(request):
+            return frozenset()
         if self._model.supports_sampling_per_run:
             return NEVER_HONOURED
         differing = (
-            name for name in _NAMES if getattr(sampling, name) != getattr(self._sampling, name)
+            name
+            for name in _NAMES
+            if getattr(request.sampling, name) != getattr(self._sampling, name)
         )
         return NEVER_HONOURED | frozenset(differing)
 
     def generate(self, prompt: Sequence[int], request: GenerateRequest, emit: Emit) -> RunStats:
         """See `Runtime.generate`."""
+        self._unwanted = False
+        if _wants_logits(request):
+            return self._generate_by_steps(prompt, request, emit)
         per_run = self._model.supports_sampling_per_run
         made = 0
         wanted = True
@@ -171,12 +209,62 @@ class Rkllm:
         return RunStats(
             reused_tokens=len(prompt) - perf.prefill_tokens if perf else 0,
             finish="length" if wanted and made == request.max_tokens else finish,
-            prefill_ns=_nanoseconds(perf.prefill_ms) if perf else None,
-            decode_ns=_nanoseconds(perf.generate_ms) if perf else None,
+            prefill_ns=nanoseconds(perf.prefill_ms) if perf else None,
+            decode_ns=nanoseconds(perf.generate_ms) if perf else None,
             text=bytes(said) or None,
         )
 
-    def embed(self, prompt: Sequence[int], *, last_only: bool) -> memoryview[float]:
+    def _generate_by_steps(
+        self, prompt: Sequence[int], request: GenerateRequest, emit: Emit
+    ) -> RunStats:
+        first: list[Perf | None] = []
+
+        def logits_of(ids: Sequence[int]) -> Floats | None:
+            row, perf = self._logits(ids)
+            first.append(perf)
+            return row
+
+        finish = step_by_step(
+            prompt,
+            request,
+            emit,
+            logits_of=logits_of,
+            sampler=Sampler(request.sampling, prompt, context_length=self._context_length),
+        )
+        perf = believable(first[0], len(prompt)) if first else None
+        return RunStats(
+            reused_tokens=len(prompt) - perf.prefill_tokens if perf else 0, finish=finish
+        )
+
+    def _logits(self, ids: Sequence[int]) -> tuple[Floats | None, Perf | None]:
+        """The logits behind `ids`, float32 [vocabulary], or None if that was aborted."""
+        if self._unwanted:
+            return None, None
+        rows: list[memoryview[float]] = []
+        per_run = self._model.supports_sampling_per_run
+
+        def on_step(step: Step) -> None:
+            if step.logits is not None:
+                rows.append(step.logits)
+            elif step.state in (State.NORMAL, State.WAITING) and not per_run:
+                # Whether it goes on to generate is not documented. To pause would be worse: the next
+                # run would go on with it (rknn-llm#534).
+                self._model.abort()
+
+        result = self._run(
+            ids,
+            on_step,
+            mode=Mode.LOGITS,
+            max_new_tokens=1 if per_run else None,
+            last_row_only=True,
+        )
+        if self._unwanted:
+            return None, None
+        if not rows:
+            raise RuntimeFailedError("the RKLLM runtime gave no logits")
+        return np.asarray(rows[0])[-1], result.perf
+
+    def embed(self, prompt: Sequence[int], *, last_only: bool) -> Floats:
         """See `Runtime.embed`."""
         rows: list[memoryview[float]] = []
 
@@ -194,11 +282,11 @@ class Rkllm:
             raise RuntimeFailedError(
                 f"the RKLLM runtime gave {count} hidden states for {len(prompt)} tokens"
             )
-        width = rows[0].nbytes // rows[0].itemsize // len(rows[0])
-        return memoryview(b"".join(rows)).cast("f", (count, width))
+        return np.concatenate([np.asarray(some) for some in rows])
 
     def abort(self) -> None:
         """End the run under way; it is asked again and again, so not every time reaches the library."""
+        self._unwanted = True
         now = monotonic()
         if now - self._aborted_at >= ABORT_INTERVAL_S and self._model.abort():
             self._aborted_at = now
@@ -222,11 +310,23 @@ class Rkllm:
             raise InvalidModelError(f"the RKLLM runtime cannot load the model: {reason}") from error
         return model, parse(self._output.since(mark))
 
+    def _load_adapter(self, path: Path) -> str:
+        """Load a LoRA adapter; the name that runs ask for it by."""
+        mark = self._output.mark()
+        try:
+            self._model.load_lora(path, ADAPTER)
+        except RkllmError as error:
+            reason = parse(self._output.since(mark)).reason or str(error)
+            raise InvalidModelError(
+                f"the RKLLM runtime cannot use the adapter {path.name}: {reason}"
+            ) from error
+        return ADAPTER
+
     def _warm_up(self) -> None:
         """1.1 returns 0 from an init that failed, and crashes in the first run (rknn-llm#156)."""
         request = GenerateRequest(sampling=self._sampling, max_tokens=1)
         try:
-            self.generate((0,), request, lambda _: True)
+            self.generate((0,), request, lambda _ids, _logprobs=(): True)
         except RuntimeFailedError as error:
             raise InvalidModelError(f"the model does not run: {error.message}") from error
 
@@ -254,6 +354,7 @@ class Rkllm:
                 mode=mode,
                 sampling=sampling,
                 max_new_tokens=max_new_tokens,
+                lora=self._lora,
                 last_row_only=last_row_only,
             )
         except RkllmError as error:
@@ -271,23 +372,5 @@ class Rkllm:
             log.warning("kv cache was not cleared", extra={"reason": str(error)})
 
 
-def believable(perf: Perf | None, prompt_tokens: int) -> Perf | None:
-    """The library's measurements, if it made any: builds of others may not fill them in."""
-    return perf if perf is not None and 0 < perf.prefill_tokens <= prompt_tokens else None
-
-
-def _nanoseconds(time_ms: float) -> int | None:
-    return round(time_ms * 1e6) if 0 < time_ms < inf else None
-
-
-def vendor_sampling(sampling: Sampling) -> VendorSampling:
-    """All values set explicitly, as the vendor asks for repeatable results (rknn-llm#443)."""
-    greedy = sampling.temperature <= 0
-    return VendorSampling(
-        top_k=1 if greedy else sampling.top_k if sampling.top_k > 0 else UNLIMITED_TOP_K,
-        top_p=sampling.top_p,
-        temperature=max(0.0, sampling.temperature),
-        repeat_penalty=sampling.repeat_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        presence_penalty=sampling.presence_penalty,
-    )
+def _wants_logits(request: GenerateRequest) -> bool:
+    return request.constraint is not None or request.top_logprobs is not None

@@ -93,10 +93,12 @@ class Emulated:
         library: Path,
         *,
         pooling: str = "",
+        constrained: bool = False,
         **keys: Any,
     ) -> None:
         self.engine = engine
         self.trace_path = folder / "trace"
+        self._forgotten = 0
         keys = {"special": SPECIAL, "trace": self.trace_path, **keys}
         self.script = ModelScript(**keys)
         contents: dict[str, Any] = {
@@ -115,7 +117,9 @@ class Emulated:
             files={name: str(folder / name) for name in contents},
             template=TEMPLATE,
             sampling=LOADED_WITH,
-            rkllm=RkllmSpec(library=str(library), base_domain_id=3, cpu_mask=0x30),
+            rkllm=RkllmSpec(
+                library=str(library), base_domain_id=3, cpu_mask=0x30, constrained=constrained
+            ),
         )
         self._runs = 0
 
@@ -142,8 +146,13 @@ class Emulated:
         return self.script.continuation(self.script.tokenize(prompt), limit)
 
     def trace(self, event: str | None = None) -> list[dict[str, Any]]:
-        """What has crossed the border."""
-        return [line for line in read_trace(self.trace_path) if event in (None, line["event"])]
+        """What has crossed the border, or what has since it was forgotten."""
+        lines = read_trace(self.trace_path)[self._forgotten :]
+        return [line for line in lines if event in (None, line["event"])]
+
+    def forget(self) -> None:
+        """Begin the trace anew."""
+        self._forgotten = len(read_trace(self.trace_path))
 
     def wait_for(self, event: str, count: int) -> None:
         """Until so many of an event were traced; a frame meanwhile is a fault."""

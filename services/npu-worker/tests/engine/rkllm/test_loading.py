@@ -45,7 +45,7 @@ def test_a_context_is_at_most_the_models_and_a_prompt_leaves_room(
     model = emulate(family.library, context_limit=64)
 
     loaded = ready(model, num_ctx=1000)
-    refused = model.ask(raw("p" * 60))
+    refused = model.ask(raw("p" * 60, shift=False))
     runs = len(model.trace("run"))
     answer = model.ask(raw("p" * 59))
     longer = model.ask(raw("p" * 30))

@@ -6,7 +6,7 @@ from math import inf, nan
 
 import pytest
 from rkllama_protocol.messages import Sampling
-from rkllama_worker.engine.runtime.rkllm import believable, vendor_sampling
+from rkllama_worker.engine.runtime.rkllm_values import believable, vendor_sampling
 from rkllm_bindings import Perf
 
 
