@@ -12,6 +12,7 @@ from rkllama_service import http, logs, process
 from rkllama_service.settings import read
 from starlette.applications import Starlette
 
+from rkllama_worker.cache import Cache
 from rkllama_worker.metrics import Metrics
 from rkllama_worker.runtimes import offered
 from rkllama_worker.settings import Settings
@@ -21,12 +22,17 @@ from rkllama_worker.worker import Worker
 async def main(stop: asyncio.Event) -> None:
     """Run one worker until `stop` is set."""
     settings, shared = read(Settings)
-    logs.configure(debug=shared.debug)
+    logs.configure(debug=shared.debug, data_dir=shared.data_dir)
     board = detect(platform=shared.platform)
     if settings.npu_node is not None:
         board = replace(board, npu_node=settings.npu_node)
     runtimes = await asyncio.to_thread(
-        offered, settings.runtime, board, library=shared.rkllm_library, abi=shared.rkllm_abi
+        offered,
+        settings.runtime,
+        board,
+        library=shared.rkllm_library,
+        abi=shared.rkllm_abi,
+        constrained=settings.rkllm_constrained,
     )
     metrics = Metrics(settings.worker_id)
     sock = http.bind(settings.http_host, settings.http_port)
@@ -42,10 +48,16 @@ async def main(stop: asyncio.Event) -> None:
             tasks=tasks,
             runtimes=runtimes,
             models_dir=shared.data_dir / "models",
+            cache=Cache(
+                settings.cache_dir or shared.data_dir / "cache" / settings.worker_id,
+                limit_bytes=settings.cache_bytes,
+            ),
             memory_limit_bytes=settings.memory_limit_bytes,
+            max_models=settings.max_models,
             keep_alive_s=settings.keep_alive_s,
             load_timeout_s=settings.load_timeout_s,
             drain_timeout_s=settings.drain_timeout_s,
+            stall_s=settings.stall_s,
             http_url=http.url_of(sock),
             metrics=metrics,
         )

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from rkllama_protocol.errors import RuntimeFailedError, from_wire
+from rkllama_protocol.errors import EngineDiedError, RuntimeFailedError, from_wire
 from rkllama_protocol.messages import Fault
 
 from rkllama_worker.engine.wire import (
@@ -112,7 +112,7 @@ class EngineProcess:
         """Run an encoded `Job`; `on_chunk` gets each encoded chunk, in order. Returns when joined.
 
         Raises:
-            RuntimeFailedError: The process died, or spoke nonsense.
+            EngineDiedError: The process died, or spoke nonsense.
         """
         self._run += 1
         await self._send(Kind.RUN, self._run, job)
@@ -166,14 +166,14 @@ class EngineProcess:
         except (OSError, EOFError, BrokenStreamError) as error:
             raise await self._death() from error
 
-    async def _death(self) -> RuntimeFailedError:
+    async def _death(self) -> EngineDiedError:
         """How the process ended; it is ended first if it still lives, since nothing can be asked of it."""
         self.kill()
         code = await self._process.wait()
         words = self._last_words()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         log.error("engine died", extra={"pid": self.pid, "how": how, "output": words})
-        return RuntimeFailedError(f"the engine process ended unexpectedly ({how})")
+        return EngineDiedError(f"the engine process ended unexpectedly ({how})")
 
     def _last_words(self) -> list[str]:
         """The end of what the process printed: vendor libraries print what they do not return."""

@@ -12,7 +12,8 @@ MIN_PREFILL_TOKENS = 8
 """Fewer say more of the overhead than of the speed."""
 
 
-def _blend(old: float | None, new: float) -> float:
+def blend(old: float | None, new: float) -> float:
+    """A moving average after one more figure."""
     return new if old is None else (1 - WEIGHT) * old + WEIGHT * new
 
 
@@ -20,18 +21,18 @@ def learned(speed: Speed, *, load_s: float | None, ended: RunEnded | None) -> Sp
     """`speed` after one more load and run; what was not measured stays as it was."""
     changes: dict[str, float] = {}
     if load_s is not None:
-        changes["load_s"] = _blend(speed.load_s, load_s)
+        changes["load_s"] = blend(speed.load_s, load_s)
     if ended is not None:
         computed = ended.prompt_tokens - ended.reused_tokens
         if computed >= MIN_PREFILL_TOKENS:
-            changes["prefill_s_per_token"] = _blend(
+            changes["prefill_s_per_token"] = blend(
                 speed.prefill_s_per_token, ended.prefill_ns / 1e9 / computed
             )
         if ended.generated_tokens and not ended.aborted:
-            changes["decode_s_per_token"] = _blend(
+            changes["decode_s_per_token"] = blend(
                 speed.decode_s_per_token, ended.decode_ns / 1e9 / ended.generated_tokens
             )
-            changes["tokens_per_answer"] = _blend(
+            changes["tokens_per_answer"] = blend(
                 speed.tokens_per_answer, float(ended.generated_tokens)
             )
     return speed.model_copy(update=changes)

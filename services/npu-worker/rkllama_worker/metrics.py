@@ -38,6 +38,18 @@ class Metrics:
             registry=self.registry,
         )
 
+        fetched = Counter(
+            "rkllama_worker_fetched_bytes",
+            "Bytes of models that came from the store.",
+            ["worker_id"],
+            registry=self.registry,
+        )
+        self._fetched = fetched.labels(worker_id)
+
+    def fetched(self, size_bytes: int) -> None:
+        """Count bytes that came from the store."""
+        self._fetched.inc(size_bytes)
+
     def note(self, run: Run) -> None:
         """Count a run that is over."""
         if run.failure is not None:

@@ -38,6 +38,8 @@ class Npu:
     cpu_mask: int
     first_domain: int
     lock: NodeLock | None
+    constrained: bool = False
+    """Whether the experiment of constrained runs is on."""
 
     @property
     def inherited_fds(self) -> tuple[int, ...]:
@@ -62,6 +64,7 @@ class Npu:
             abi=self.abi,
             base_domain_id=domains.start,
             cpu_mask=self.cpu_mask,
+            constrained=self.constrained,
         )
 
 

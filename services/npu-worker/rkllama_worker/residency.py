@@ -2,7 +2,8 @@
 
     absent --load--> loading --> ready --unload--> unloading --> absent
 
-An entry exists from the first moment of a load to the end of the process, so that what `ps` shows,
+To load is to fetch what is not on this board, to make room in memory, and to start an engine. An
+entry exists from the first moment of a load to the end of the process, so that what `ps` shows,
 and what the next job costs, is true at any time. Runs are serial on a board, so only one load can
 be under way; unloads come from anywhere.
 """
@@ -12,15 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Literal
 
-from rkllama_policy.cost import memory_bytes, weights_bytes
+from rkllama_policy.cost import files_of, memory_bytes, weights_bytes
 from rkllama_policy.eviction import to_evict
-from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError, UnsupportedError
+from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError
 from rkllama_protocol.messages import (
     ADAPTER_TYPE,
     WEIGHTS_TYPE,
@@ -28,13 +29,23 @@ from rkllama_protocol.messages import (
     ResidentModel,
     ResolvedModel,
 )
-from rkllama_protocol.names import Digest
 
-from rkllama_worker.engine.wire import LoadSpec
+from rkllama_worker.engine.wire import DEFAULT_CONTEXT_TOKENS, LoadSpec
 from rkllama_worker.engine_process import EngineProcess
+from rkllama_worker.fetcher import Fetcher
 from rkllama_worker.npu import Npu
 
 log = logging.getLogger(__name__)
+
+
+def context_fits(num_ctx: int | None, *, loaded_with: int | None, context_length: int) -> bool:
+    """Whether a job that asks for `num_ctx` can use a model that was loaded for `loaded_with` tokens.
+
+    Who asks for nothing gets the default or more, not the small context that somebody asked for before.
+    """
+    if num_ctx is not None:
+        return num_ctx in (loaded_with, context_length)
+    return loaded_with is None or loaded_with >= DEFAULT_CONTEXT_TOKENS
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -55,6 +66,8 @@ class Resident:
     expires_at: float = math.inf
     """Monotonic; set when the last run ends."""
     runs: int = 0
+    holds: tuple[str, ...] = ()
+    """Hashes of the conversation that its context holds."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     def touch(self) -> None:
@@ -64,8 +77,9 @@ class Resident:
 
     def as_message(self) -> ResidentModel:
         """What beats and `ps` say of it."""
-        never = math.isinf(self.expires_at) and self.keep_alive_s < 0
-        left = self.keep_alive_s if self.runs else max(0.0, self.expires_at - monotonic())
+        # While it loads or runs the time does not go: it begins when the last run ends.
+        waits = self.runs or math.isinf(self.expires_at)
+        left = self.keep_alive_s if waits else max(0.0, self.expires_at - monotonic())
         return ResidentModel(
             digest=self.model.digest,
             name=self.model.name,
@@ -75,8 +89,9 @@ class Resident:
             size_vram=self.size_vram,
             context_length=self.context_length,
             state=self.state,
-            expires_in_s=None if never or math.isinf(left) else left,
+            expires_in_s=None if self.keep_alive_s < 0 else left,
             runs=self.runs,
+            holds=self.holds,
         )
 
 
@@ -86,20 +101,26 @@ class Residency:
     def __init__(
         self,
         *,
-        blobs: Path,
+        fetcher: Fetcher,
         limit_bytes: int,
+        max_models: int,
         keep_alive_s: float,
         load_timeout_s: float,
         npu: Npu | None,
         changed: Callable[[], None],
     ) -> None:
-        self._blobs = blobs
+        self._fetcher = fetcher
         self._limit_bytes = limit_bytes
+        self._max_models = max_models
         self._keep_alive_s = keep_alive_s
         self._load_timeout_s = load_timeout_s
         self._npu = npu
         self._changed = changed
         self._models: dict[str, Resident] = {}
+
+    def changed(self) -> None:
+        """Tell others how this board is now."""
+        self._changed()
 
     def __iter__(self) -> Iterator[Resident]:
         return iter(tuple(self._models.values()))
@@ -136,11 +157,12 @@ class Residency:
         self._changed()
 
     def keep(self, digest: str, keep_alive_s: float | None) -> bool:
-        """Give a resident model a new keep-alive; whether it is resident."""
+        """Let the keep-alive of a resident model begin again, with a new time if any; whether it is resident."""
         entry = self._models.get(digest)
         if entry is None or entry.state == "unloading":
             return False
-        entry.keep_alive_s = self._keep_alive_s if keep_alive_s is None else keep_alive_s
+        if keep_alive_s is not None:
+            entry.keep_alive_s = keep_alive_s
         entry.touch()
         self._changed()
         return True
@@ -157,6 +179,7 @@ class Residency:
         self._changed()
         if entry.engine is not None:
             await entry.engine.close()
+        await self._fetcher.used(entry.model)
         if self._models.get(entry.model.digest) is entry:
             del self._models[entry.model.digest]
         entry.gone.set()
@@ -185,25 +208,28 @@ class Residency:
     def _must_reload(self, entry: Resident, job: Job) -> bool:
         if entry.state == "unloading" or entry.engine is None or not entry.engine.alive:
             return True
-        return job.num_ctx not in (None, entry.num_ctx, entry.context_length)
+        return not context_fits(
+            job.num_ctx, loaded_with=entry.num_ctx, context_length=entry.context_length
+        )
 
     async def _load(self, job: Job) -> Resident:
         model = job.model
-        need = memory_bytes(weights_bytes(model))
-        await self._make_room(need)
         entry = Resident(
             model=model,
-            domains=self._domains(model),
-            size=need,
+            size=memory_bytes(weights_bytes(model)),
             num_ctx=job.num_ctx,
             keep_alive_s=self._keep_alive_s,
         )
         self._models[model.digest] = entry
         self._changed()
-        log.info("model loading", extra={"model": model.name})
         try:
+            paths = await self._fetcher.files(model, keep=self._in_use())
+            # Only now: to fetch may take minutes, in which what is loaded can still be used.
+            await self._make_room(entry)
+            entry.domains = await self._domains(model)
+            log.info("model loading", extra={"model": model.name})
             entry.engine = await EngineProcess.start(
-                self._spec(job, entry),
+                self._spec(job, entry, paths),
                 timeout_s=self._load_timeout_s,
                 inherited_fds=self._npu.inherited_fds if self._npu else (),
             )
@@ -221,13 +247,23 @@ class Residency:
         log.info("model loaded", extra={"model": model.name, "load_s": ready.load_ns / 1e9})
         return entry
 
-    async def _make_room(self, need_bytes: int) -> None:
+    def _in_use(self) -> set[str]:
+        """Digests of every file that a model here is loaded from."""
+        return {layer.digest for entry in self for layer in entry.model.layers}
+
+    async def _make_room(self, entry: Resident) -> None:
+        """Unload others until `entry` fits."""
         while True:
-            held = [entry.as_message() for entry in self]
-            evicted = to_evict(held, need_bytes=need_bytes, limit_bytes=self._limit_bytes)
+            held = [other.as_message() for other in self if other is not entry]
+            evicted = to_evict(
+                held,
+                need_bytes=entry.size,
+                limit_bytes=self._limit_bytes,
+                max_models=self._max_models,
+            )
             if evicted is None:
                 raise RuntimeFailedError(
-                    f"the model needs about {need_bytes >> 20} MiB, "
+                    f"the model needs about {entry.size >> 20} MiB, "
                     f"more than this board has free of its {self._limit_bytes >> 20} MiB"
                 )
             if not evicted:
@@ -235,28 +271,40 @@ class Residency:
             for digest in evicted:
                 await self.unload(self._models[digest])
 
-    def _domains(self, model: ResolvedModel) -> range | None:
-        """IOMMU domains of a model that goes onto the NPU: no two share one."""
+    async def _domains(self, model: ResolvedModel) -> range | None:
+        """IOMMU domains of a model that goes onto the NPU: no two share one; others unload for it."""
         if self._npu is None or model.details.format != "rkllm":
             return None
-        used = [entry.domains for entry in self if entry.domains is not None]
-        return self._npu.domains_for(weights_bytes(model), used)
+        while True:
+            holders = [entry for entry in self if entry.domains is not None]
+            used = [entry.domains for entry in holders if entry.domains is not None]
+            try:
+                return self._npu.domains_for(weights_bytes(model), used)
+            except RuntimeFailedError:
+                evicted = to_evict(
+                    [entry.as_message() for entry in holders],
+                    need_bytes=0,
+                    limit_bytes=self._limit_bytes,
+                    max_models=len(holders),
+                )
+                if not evicted:
+                    raise
+            for digest in evicted:
+                await self.unload(self._models[digest])
 
-    def _spec(self, job: Job, entry: Resident) -> LoadSpec:
+    def _spec(self, job: Job, entry: Resident, paths: Mapping[str, Path]) -> LoadSpec:
         model = job.model
         files: dict[str, str] = {}
+        adapters: list[str] = []
         weights = ""
-        for layer in model.layers:
-            path = self._blobs / Digest.parse(layer.digest).file_name
+        for layer in files_of(model):
+            path = str(paths[layer.digest])
             if layer.media_type == ADAPTER_TYPE:
-                raise UnsupportedError(f"{model.name} has an adapter, which this worker cannot run")
-            if not layer.name:
+                adapters.append(path)
                 continue
-            if not path.is_file() or path.stat().st_size != layer.size:
-                raise InvalidModelError(f"{layer.name} of {model.name} is missing or damaged here")
-            files[layer.name] = str(path)
+            files[layer.name] = path
             if layer.media_type == WEIGHTS_TYPE:
-                weights = str(path)
+                weights = path
         if not weights:
             raise InvalidModelError(f"{model.name} has no weights")
         return LoadSpec(
@@ -264,6 +312,8 @@ class Residency:
             model_format=model.details.format,
             weights=weights,
             files=files,
+            pools="embedding" in model.capabilities and "completion" not in model.capabilities,
+            adapters=tuple(adapters),
             template=model.template,
             num_ctx=job.num_ctx,
             sampling=job.sampling,

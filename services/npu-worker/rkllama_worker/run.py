@@ -2,6 +2,7 @@
 
 lease task        renews each half second; "not wanted", or nobody there, aborts the run
 run               acquires the model, runs it, publishes and keeps every chunk
+watchdog          kills an engine that has been silent for longer than it may
 finished task     tells the gateway until it has every chunk; the board is free meanwhile
 """
 
@@ -9,21 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from time import monotonic
 
 from rkllama_protocol.bus import Bus
-from rkllama_protocol.codec import Chunk, encode, encode_chunk
-from rkllama_protocol.errors import RkllamaError, RuntimeFailedError, UnreachableError
+from rkllama_protocol.codec import Chunk, decode_chunk, encode, encode_chunk
+from rkllama_protocol.errors import (
+    EngineDiedError,
+    LoadFailedError,
+    RkllamaError,
+    RuntimeFailedError,
+    UnreachableError,
+)
 from rkllama_protocol.messages import (
     Finished,
     FinishedReply,
     Job,
     Lease,
     LeaseReply,
+    Ticket,
 )
 from rkllama_protocol.subjects import GatewayVerb, Subjects
 
 from rkllama_worker.engine.wire import RunEnded
+from rkllama_worker.engine_process import EngineProcess
 from rkllama_worker.residency import Residency, Resident
 
 log = logging.getLogger(__name__)
@@ -33,8 +43,20 @@ GATEWAY_LOST_S = 3.0
 """Connected time without an answer from the gateway after which the job has no client any more."""
 FINISHED_INTERVAL_S = 0.5
 FINISHED_FOR_S = 60.0
+TERMINAL_MARKS = (b'"finish":"', b'"error_code":"')
+"""What stands in every terminal chunk, and may stand in others."""
 JOIN_S = 2.0
 """How long after an abort the runtime may take, beyond its prefill, before its process is killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """How long an engine may say nothing, in seconds."""
+
+    first_s: float
+    """Before its first chunk: it reads the prompt."""
+    next_s: float
+    """Between two chunks."""
 
 
 class Run:
@@ -43,15 +65,15 @@ class Run:
     def __init__(
         self,
         job: Job,
-        attempt: int,
+        ticket: Ticket,
         *,
-        gateway_id: str,
         worker_id: str,
         bus: Bus,
         subjects: Subjects,
     ) -> None:
         self.job = job
-        self.attempt = attempt
+        self.ticket = ticket
+        self.attempt = ticket.attempt
         self.started_at = monotonic()
         self.ended: RunEnded | None = None
         self.load_s: float | None = None
@@ -61,14 +83,19 @@ class Run:
         """Whether the model was ready: a failure before that is a failed load."""
         self.over = asyncio.Event()
         """The runtime is joined and every chunk is on its way."""
-        self._gateway_id = gateway_id
+        self._gateway_id = ticket.gateway_id
         self._worker_id = worker_id
         self._bus = bus
         self._subjects = subjects
-        self._reply = subjects.reply(gateway_id, job.job_id, attempt)
+        self._reply = subjects.reply(ticket.gateway_id, job.job_id, ticket.attempt)
         self._chunks: list[bytes] = []
+        self._last: bytes | None = None
+        """The terminal chunk, until the model is released: who reads it may ask at once what is loaded."""
+        self._heard_at = monotonic()
+        """When the engine last said something."""
         self._unwanted = asyncio.Event()
-        self._interruption: RkllamaError | None = None
+        """The run has to end before its time."""
+        self._released = False
         self._outbox: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     @property
@@ -77,29 +104,41 @@ class Run:
         return len(self._chunks) - 1
 
     @property
+    def _prompts(self) -> bool:
+        """Whether the job puts its prompt into the model's context, in place of what was there."""
+        return self.job.kind != "load" and not self.job.render_only
+
+    @property
+    def _read(self) -> bool:
+        """Whether the context holds the job's prompt: it does from the first chunk of an answer on."""
+        return self.answering and self.failure is None
+
+    @property
     def answering(self) -> bool:
         """Whether a chunk has been made."""
         return bool(self._chunks)
 
     def cancel(self) -> None:
         """Nobody wants the answer any more."""
+        self._released = False
         self._unwanted.set()
 
-    def interrupt(self, error: RkllamaError) -> None:
-        """The answer is wanted, but ends here, with `error`."""
-        self._interruption = error
+    def hand_over(self) -> None:
+        """The answer is wanted, but another board has to go on with it."""
+        self._released = True
         self._unwanted.set()
 
-    async def execute(self, residency: Residency, *, prefill_s: float) -> None:
+    async def execute(self, residency: Residency, *, prefill_s: float, silence: Silence) -> None:
         """Run the job to its terminal chunk, or until it is not wanted, and join the runtime.
 
-        `prefill_s` is the predicted time of the prompt: an abort cannot cut it short everywhere.
+        `prefill_s` is the predicted time of the prompt: an abort cannot cut it short everywhere. An
+        engine that is silent for longer than `silence` hangs, and is killed.
         """
         async with asyncio.TaskGroup() as tasks:
             lease = tasks.create_task(self._renew())
             publisher = tasks.create_task(self._publish())
             try:
-                await self._execute(residency, prefill_s)
+                await self._execute(residency, prefill_s, silence)
             except RkllamaError as error:
                 self.failure = error
             finally:
@@ -108,31 +147,62 @@ class Run:
                 lease.cancel()
                 self.over.set()
 
-    async def _execute(self, residency: Residency, prefill_s: float) -> None:
+    async def _execute(self, residency: Residency, prefill_s: float, silence: Silence) -> None:
         before = residency.get(self.job.model.digest)
-        entry = await residency.acquire(self.job)
+        entry = await self._acquire(residency)
+        if entry is None:
+            return
         self.acquired = True
         if entry is not before and entry.engine is not None:
             self.load_s = entry.engine.ready.load_ns / 1e9
         try:
             if self._unwanted.is_set():
                 return
-            await self._generate(entry, prefill_s)
+            if self._prompts:
+                # From now on others know what it will hold when it is free.
+                entry.holds = tuple(link.hash for link in self.ticket.chain)
+                residency.changed()
+            await self._generate(entry, prefill_s, silence)
         finally:
+            if self._prompts and not self._read:
+                entry.holds = ()
             await residency.release(entry)
 
-    async def _generate(self, entry: Resident, prefill_s: float) -> None:
+    async def _acquire(self, residency: Residency) -> Resident | None:
+        """The model, ready; None if the run became unwanted first: then its load is given up."""
+        acquiring = asyncio.ensure_future(residency.acquire(self.job))
+        unwanted = asyncio.ensure_future(self._unwanted.wait())
+        try:
+            await asyncio.wait((acquiring, unwanted), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            unwanted.cancel()
+            if not acquiring.done():
+                acquiring.cancel()
+                await asyncio.wait((acquiring,))
+        if acquiring.cancelled():
+            return None
+        try:
+            return acquiring.result()
+        except RuntimeFailedError as error:
+            raise LoadFailedError(error.message) from error
+
+    async def _generate(self, entry: Resident, prefill_s: float, silence: Silence) -> None:
         engine = entry.engine
         if engine is None:
-            raise RuntimeFailedError("the engine is gone")
+            raise EngineDiedError("the engine is gone")
+        self._heard_at = monotonic()
         async with asyncio.TaskGroup() as tasks:
-            watcher = tasks.create_task(self._abort_when_unwanted(entry, prefill_s))
+            watchers = (
+                tasks.create_task(self._abort_when_unwanted(entry, prefill_s)),
+                tasks.create_task(self._kill_when_silent(engine, silence)),
+            )
             try:
                 self.ended = await engine.run(encode(self.job), self._keep)
             except RkllamaError as error:
                 # Inside the group it would come out as an ExceptionGroup.
                 self.failure = error
-            watcher.cancel()
+            for watcher in watchers:
+                watcher.cancel()
 
     async def _abort_when_unwanted(self, entry: Resident, prefill_s: float) -> None:
         await self._unwanted.wait()
@@ -144,17 +214,41 @@ class Run:
         log.error("run did not end after its abort", extra={"job_id": self.job.job_id})
         engine.kill()
 
+    async def _kill_when_silent(self, engine: EngineProcess, silence: Silence) -> None:
+        while True:
+            may_s = silence.next_s if self.answering else silence.first_s
+            left_s = self._heard_at + may_s - monotonic()
+            if left_s <= 0:
+                log.error("engine hangs", extra={"job_id": self.job.job_id, "silent_s": may_s})
+                engine.kill()
+                return
+            await asyncio.sleep(left_s)
+
     def _keep(self, chunk: bytes) -> None:
+        self._heard_at = monotonic()
+        # Chunks are many, and decoding is dear: only what may be a terminal one is decoded.
+        if any(mark in chunk for mark in TERMINAL_MARKS) and decode_chunk(chunk).terminal:
+            self._last = chunk
+        else:
+            self._put(chunk)
+
+    def _put(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self._outbox.put_nowait(chunk)
 
+    @property
+    def _complete(self) -> bool:
+        """Whether the engine sent a terminal chunk."""
+        return self.ended is not None and not self.ended.aborted
+
     def _end(self) -> None:
         """Close the answer: with the failure, if it had no terminal chunk and anybody wants to know."""
-        error = self._interruption or (None if self._unwanted.is_set() else self.failure)
-        complete = self.ended is not None and not self.ended.aborted
-        if error is not None and not complete:
+        error = None if self._unwanted.is_set() else self.failure
+        if self._last is not None:
+            self._put(self._last)
+        elif error is not None and not self._complete:
             chunk = Chunk(seq=len(self._chunks), error_code=error.code, error_message=error.message)
-            self._keep(encode_chunk(chunk))
+            self._put(encode_chunk(chunk))
         self._outbox.put_nowait(None)
 
     async def _publish(self) -> None:
@@ -169,7 +263,8 @@ class Run:
     async def _renew(self) -> None:
         subject = self._subjects.gateway(self._gateway_id, GatewayVerb.LEASE)
         unanswered_s = 0.0
-        while not self._unwanted.is_set():
+        # A job that is handed over is held until its runtime is joined.
+        while self._released or not self._unwanted.is_set():
             asked_at = monotonic()
             try:
                 reply = await self._bus.ask(
@@ -190,11 +285,12 @@ class Run:
                     unanswered_s += monotonic() - asked_at
                 if unanswered_s >= GATEWAY_LOST_S:
                     log.warning("gateway lost", extra={"job_id": self.job.job_id})
-                    self._unwanted.set()
+                    self.cancel()
+                    return
                 continue
             unanswered_s = 0.0
             if not reply.wanted:
-                self._unwanted.set()
+                self.cancel()
                 return
             await asyncio.sleep(LEASE_INTERVAL_S)
 
@@ -206,6 +302,7 @@ class Run:
             attempt=self.attempt,
             worker_id=self._worker_id,
             last_seq=self.last_seq,
+            reason="released" if self._released and not self._complete else "ended",
         )
         until = monotonic() + FINISHED_FOR_S
         while monotonic() < until:

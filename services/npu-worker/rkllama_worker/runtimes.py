@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -45,8 +45,17 @@ def why_no_cpu() -> str:
     return ""
 
 
-def offered(choice: RuntimeChoice, board: Board, *, library: Path | None, abi: str) -> Offered:
+def offered(
+    choice: RuntimeChoice,
+    board: Board,
+    *,
+    library: Path | None,
+    abi: str,
+    constrained: bool = False,
+) -> Offered:
     """What to offer; `auto` is every runtime that can be loaded. May block for the NPU's lock.
+
+    `constrained` switches the experiment of constrained runs on the NPU on.
 
     Raises:
         SetupError: The runtime asked for, or any at all, is not here; the sentence names the mend.
@@ -57,7 +66,8 @@ def offered(choice: RuntimeChoice, board: Board, *, library: Path | None, abi: s
     if choice is not RuntimeChoice.CPU:
         try:
             identity = _identify(library, abi=abi)
-            npu = take(board, identity, abi=abi, explicit=library is not None)
+            taken = take(board, identity, abi=abi, explicit=library is not None)
+            npu = replace(taken, constrained=constrained)
         except SetupError as error:
             # What was named is meant: it is not passed over.
             if choice is RuntimeChoice.RKLLM or library is not None:

@@ -34,17 +34,27 @@ class Settings(BaseSettings):
     """`auto` offers every runtime that can be loaded, `cpu` and `rkllm` only that one."""
     npu_node: Path | None = None
     """Device node of the NPU, where it is not found by itself; this worker has it to itself."""
+    rkllm_constrained: bool = False
+    """Experimental: hold answers on the NPU to a format token by token, through the logits; also tells `logprobs`."""
     http_host: str = "127.0.0.1"
     """Address of the port for probes and metrics."""
     http_port: int = Field(default=0, ge=0, le=65535)
     """Port for probes and metrics; 0 takes a free one."""
     memory_limit_bytes: int = Field(default_factory=_memory_limit_bytes, gt=0)
     """What models may use; four fifths of the machine's memory if nothing is said."""
+    max_models: int = Field(default=0, ge=0)
+    """Most models that are loaded at one time; 0 for as many as fit."""
     keep_alive_s: float = 300.0
     """How long an idle model stays when the request does not say; negative is for ever."""
     load_timeout_s: float = Field(default=300.0, gt=0)
     """How long a load may take."""
+    cache_dir: Path | None = None
+    """Folder of files that are fetched from a store on another machine; `cache/<worker id>` in `RKLLAMA_DATA` if nothing is said."""
+    cache_bytes: int | None = Field(default=None, gt=0)
+    """Most bytes of them, of which the least used go first; what the disk has if nothing is said."""
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """How long a worker that is told to stop lets its run go on."""
+    stall_s: float = Field(default=20.0, gt=0)
+    """How long an engine may be silent, beside the time its prompt takes, before it is held to hang."""
     subject_prefix: str = "rkllama"
     """First part of every subject on the bus."""

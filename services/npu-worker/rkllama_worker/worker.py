@@ -13,46 +13,31 @@ import math
 from pathlib import Path
 from time import monotonic
 
-from rkllama_policy.cost import (
-    answer_tokens,
-    decode_s,
-    load_s,
-    prefill_s,
-    prompt_tokens,
-    weights_bytes,
-)
+from rkllama_policy.cost import prefill_s
 from rkllama_protocol import codec
 from rkllama_protocol.beats import Observer
 from rkllama_protocol.bus import Bus
-from rkllama_protocol.errors import WorkerLostError
-from rkllama_protocol.messages import (
-    Accepted,
-    Cancel,
-    Found,
-    Keep,
-    Replay,
-    RunningJob,
-    Speed,
-    Ticket,
-    Unload,
-    WorkerBeat,
-)
-from rkllama_protocol.subjects import Subjects, WorkerVerb
+from rkllama_protocol.messages import Speed, StoreBeat, Ticket, WorkerBeat
+from rkllama_protocol.subjects import Subjects
 
+from rkllama_worker.cache import Cache
+from rkllama_worker.fetcher import Fetcher
 from rkllama_worker.learning import learned
 from rkllama_worker.market import Market
 from rkllama_worker.metrics import Metrics
+from rkllama_worker.occupancy import Occupancy
+from rkllama_worker.orders import Orders
 from rkllama_worker.residency import Residency
-from rkllama_worker.run import Run
+from rkllama_worker.run import Run, Silence
 from rkllama_worker.runtimes import Offered
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 1.0
-EARLY_CANCEL_S = 5.0
-"""How long a cancel for an attempt not yet known here is remembered."""
 LAST_WORD_S = 1.0
 """How long a worker that has drained waits for its gateways to have every chunk."""
+SLOW_PREFILL = 5.0
+"""Times the predicted seconds that a prompt may take before its engine is held to hang."""
 FAILED_LOAD_S = 10.0
 """How long this board refuses a model that failed to load, before it tries again."""
 
@@ -69,10 +54,13 @@ class Worker:
         tasks: asyncio.TaskGroup,
         runtimes: Offered,
         models_dir: Path,
+        cache: Cache,
         memory_limit_bytes: int,
+        max_models: int,
         keep_alive_s: float,
         load_timeout_s: float,
         drain_timeout_s: float,
+        stall_s: float,
         http_url: str,
         metrics: Metrics,
     ) -> None:
@@ -83,13 +71,23 @@ class Worker:
         self._runtimes = runtimes.formats
         self._memory_limit_bytes = memory_limit_bytes
         self._drain_timeout_s = drain_timeout_s
+        self._stall_s = stall_s
         self._http_url = http_url
         self._metrics = metrics
         self._news = asyncio.Event()
         self._beat_due = asyncio.Event()
+        self._fetcher = Fetcher(
+            shared=models_dir / "blobs",
+            cache=cache,
+            store_url=self._store_url,
+            tasks=tasks,
+            count=metrics.fetched,
+            changed=self._changed,
+        )
         self._residency = Residency(
-            blobs=models_dir / "blobs",
+            fetcher=self._fetcher,
             limit_bytes=memory_limit_bytes,
+            max_models=max_models,
             keep_alive_s=keep_alive_s,
             load_timeout_s=load_timeout_s,
             npu=runtimes.npu,
@@ -97,14 +95,23 @@ class Worker:
         )
         self._market = Market(worker_id=worker_id, bus=bus, subjects=subjects, news=self._news)
         self._boards = Observer(WorkerBeat)
+        self._stores = Observer(StoreBeat)
         self._speeds: dict[str, Speed] = {}
         self._failed: dict[str, tuple[str, float]] = {}
         self._runs: dict[tuple[str, int], Run] = {}
-        self._current: Run | None = None
-        self._current_left_s = 0.0
-        self._early_cancels: dict[tuple[str, int], float] = {}
+        self._occupancy = Occupancy(self._fetcher)
+        self._orders = Orders(
+            worker_id=worker_id,
+            bus=bus,
+            subjects=subjects,
+            residency=self._residency,
+            runs=self._runs,
+            beat=self.beat,
+            drain=self.drain,
+        )
         self._ready = False
         self._draining = False
+        self._stop = asyncio.Event()
 
     # ------------------------------------------------------------------ what others see
 
@@ -119,10 +126,13 @@ class Worker:
             runtimes=self._runtimes,
             memory_bytes=self._memory_limit_bytes,
             models=tuple(entry.as_message() for entry in self._residency),
-            running=self._running(now),
+            running=self._occupancy.as_message(),
             speeds=tuple(self._speeds.values()),
             failed={digest: reason for digest, (reason, _) in self._failed.items()},
             http_url=self._http_url,
+            shares_store=self._fetcher.shares_store,
+            blobs=self._fetcher.blobs,
+            fetch_bytes_per_s=self._fetcher.bytes_per_s,
         )
 
     def not_ready(self) -> str:
@@ -133,12 +143,10 @@ class Worker:
             return "draining"
         return "" if self._ready else "starting"
 
-    def _running(self, now: float) -> RunningJob | None:
-        run = self._current
-        if run is None:
-            return None
-        left = max(0.0, self._current_left_s - (now - run.started_at))
-        return RunningJob(job_id=run.job.job_id, model=run.job.model.digest, left_s=left)
+    def _store_url(self) -> str:
+        """Where blobs are read; empty while no store is heard."""
+        stores = sorted(self._stores.living(), key=lambda store: not store.ready)
+        return stores[0].http_url.rstrip("/") if stores else ""
 
     def _changed(self) -> None:
         self._news.set()
@@ -148,6 +156,10 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take part until `stop` is set; then finish what runs within the drain time, and unload."""
+        async with self._fetcher:
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         await self._listen()
         beats = self._tasks.create_task(self._publish_beats())
         expiry = self._tasks.create_task(self._expire())
@@ -162,7 +174,7 @@ class Worker:
                 "http_url": self._http_url,
             },
         )
-        while not stop.is_set():
+        while not self._stop.is_set():
             self._news.clear()
             choice = self._market.choose(self.beat(), self._boards.living())
             if choice.ticket is not None:
@@ -174,13 +186,18 @@ class Worker:
                     await self._news.wait()
             except TimeoutError:
                 continue
-        await stopping
+        stopping.cancel()
         await self._drain()
         expiry.cancel()
         beats.cancel()
 
     async def _note_stop(self, stop: asyncio.Event) -> None:
         await stop.wait()
+        self.drain()
+
+    def drain(self) -> None:
+        """Claim nothing more, bring what runs to its end, unload and return from `run`."""
+        self._stop.set()
         self._draining = True
         self._changed()
 
@@ -188,33 +205,31 @@ class Worker:
         job = await self._market.claim(ticket)
         if job is None:
             return
-        run = Run(
-            job,
-            ticket.attempt,
-            gateway_id=ticket.gateway_id,
-            worker_id=self._worker_id,
-            bus=self._bus,
-            subjects=self._subjects,
-        )
+        run = Run(job, ticket, worker_id=self._worker_id, bus=self._bus, subjects=self._subjects)
         self._runs[job.job_id, ticket.attempt] = run
-        if self._early_cancels.pop((job.job_id, ticket.attempt), None) is not None:
+        if self._orders.was_cancelled(run):
             run.cancel()
-        self._current = run
+        self._occupancy.begin(run, self.beat())
         self._tasks.create_task(self._execute(run))
 
     async def _execute(self, run: Run) -> None:
-        job = run.job
-        size = weights_bytes(job.model)
+        job, ticket = run.job, run.ticket
         speed = self._speeds.get(job.model.digest, Speed(model=job.model.digest))
-        prefill = prefill_s(speed, size, prompt_tokens(job))
-        expected = answer_tokens(speed, job.num_predict)
-        load = 0.0 if self._residency.get(job.model.digest) else load_s(speed, size)
-        self._current_left_s = load + prefill + decode_s(speed, size, expected)
+        # Of the whole prompt: that it is held is only predicted.
+        prefill = prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens)
         self._changed()
         try:
-            await run.execute(self._residency, prefill_s=prefill)
+            await run.execute(
+                self._residency,
+                prefill_s=prefill,
+                silence=Silence(
+                    first_s=self._stall_s + SLOW_PREFILL * prefill,
+                    # An embedding reads its next text between two chunks.
+                    next_s=self._stall_s + SLOW_PREFILL * prefill * (job.kind == "embed"),
+                ),
+            )
         finally:
-            self._current = None
+            self._occupancy.end()
             self._changed()
         self._speeds[job.model.digest] = learned(speed, load_s=run.load_s, ended=run.ended)
         if run.failure is not None and not run.acquired:
@@ -237,13 +252,13 @@ class Worker:
         self._changed()
 
     async def _drain(self) -> None:
-        if (run := self._current) is not None:
+        if (run := self._occupancy.run) is not None:
             log.info("draining", extra={"job_id": run.job.job_id})
             try:
                 async with asyncio.timeout(self._drain_timeout_s):
                     await run.over.wait()
             except TimeoutError:
-                run.interrupt(WorkerLostError("the worker was shut down"))
+                run.hand_over()
                 await run.over.wait()
         await self._residency.close()
         try:
@@ -259,6 +274,8 @@ class Worker:
         subject = self._subjects.beat("worker", self._worker_id)
         while True:
             self._beat_due.clear()
+            if not self._fetcher.shares_store:
+                await self._fetcher.look()
             await self._bus.say(subject, self.beat())
             try:
                 async with asyncio.timeout(BEAT_S):
@@ -272,16 +289,13 @@ class Worker:
             wait_s = self._residency.next_expiry_s()
             await asyncio.sleep(min(wait_s, BEAT_S))
 
-    # ------------------------------------------------------------------ what others ask
+    # ------------------------------------------------------------------ what others say
 
     async def _listen(self) -> None:
-        subjects, me = self._subjects, self._worker_id
+        subjects = self._subjects
         await self._bus.subscribe(subjects.beats("worker"), self._on_beat)
-        await self._bus.answer(subjects.worker(me, WorkerVerb.STATUS), self._on_status)
-        await self._bus.answer(subjects.worker(me, WorkerVerb.CANCEL), self._on_cancel)
-        await self._bus.answer(subjects.worker(me, WorkerVerb.KEEP), self._on_keep)
-        await self._bus.serve(subjects.worker(me, WorkerVerb.REPLAY), self._on_replay)
-        await self._bus.serve(subjects.worker(me, WorkerVerb.UNLOAD), self._on_unload)
+        await self._bus.subscribe(subjects.beats("store"), self._on_store_beat)
+        await self._orders.listen()
         await self._market.listen()
 
     def _on_beat(self, _: str, data: bytes) -> None:
@@ -290,34 +304,6 @@ class Worker:
             self._boards.note(beat.worker_id, beat)
             self._news.set()
 
-    def _on_status(self, _: bytes) -> bytes:
-        return codec.encode(self.beat())
-
-    def _on_cancel(self, data: bytes) -> bytes:
-        cancel = codec.decode(Cancel, data)
-        now = monotonic()
-        key = (cancel.job_id, cancel.attempt)
-        self._early_cancels = {
-            k: at for k, at in self._early_cancels.items() if now - at < EARLY_CANCEL_S
-        }
-        if (run := self._runs.get(key)) is not None:
-            run.cancel()
-        else:
-            self._early_cancels[key] = now
-        return codec.encode(Accepted())
-
-    def _on_keep(self, data: bytes) -> bytes:
-        keep = codec.decode(Keep, data)
-        return codec.encode(Found(found=self._residency.keep(keep.model, keep.keep_alive_s)))
-
-    async def _on_replay(self, data: bytes) -> bytes:
-        replay = codec.decode(Replay, data)
-        if (run := self._runs.get((replay.job_id, replay.attempt))) is not None:
-            await run.replay(replay.from_seq)
-        return codec.encode(Accepted())
-
-    async def _on_unload(self, data: bytes) -> bytes:
-        entry = self._residency.get(codec.decode(Unload, data).model)
-        if entry is not None:
-            await self._residency.unload(entry)
-        return codec.encode(Found(found=entry is not None))
+    def _on_store_beat(self, _: str, data: bytes) -> None:
+        beat = codec.decode(StoreBeat, data)
+        self._stores.note(beat.store_id, beat)
