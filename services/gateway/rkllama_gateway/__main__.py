@@ -13,6 +13,7 @@ from rkllama_service.process import SetupError
 from rkllama_service.settings import read
 
 from rkllama_gateway.app import build
+from rkllama_gateway.auth import Guard
 from rkllama_gateway.gateway import Gateway
 from rkllama_gateway.settings import Settings
 
@@ -32,7 +33,8 @@ def _sockets(host: str, settings: Settings) -> list[socket.socket]:
 async def main(stop: asyncio.Event) -> None:
     """Run one gateway until `stop` is set."""
     settings, shared = read(Settings)
-    logs.configure(debug=shared.debug)
+    logs.configure(debug=shared.debug, data_dir=shared.data_dir)
+    guard = Guard(shared.auth, shared.keys_path())
     sockets = _sockets(shared.host, settings)
     async with asyncio.TaskGroup() as tasks:
         name = "gateway"
@@ -46,10 +48,10 @@ async def main(stop: asyncio.Event) -> None:
             httpx2.AsyncClient(timeout=None, trust_env=False) as client,
         ):
             running = await gateway.start()
-            app = build(gateway, client, listen_host=shared.host)
+            app = build(gateway, client, listen_host=shared.host, guard=guard, debug=shared.debug)
             async with http.serving(app, sockets):
                 urls = ", ".join(http.url_of(sock) for sock in sockets)
-                log.info("gateway listens", extra={"urls": urls})
+                log.info("gateway listens", extra={"urls": urls, "auth": guard.auth})
                 await stop.wait()
                 await gateway.drain()
             for task in running:

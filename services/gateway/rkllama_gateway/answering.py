@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal, Protocol
 
+from rkllama_policy.admission import Place
 from rkllama_protocol.codec import Chunk
 from rkllama_protocol.errors import CancelledError, RkllamaError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rkllama_gateway.connection import Connection, ErrorWriter, watching
+from rkllama_gateway.connection import JSON, LINES, Connection, ErrorWriter, watching
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.job import HeldJob
 from rkllama_gateway.jobs import Jobs
@@ -19,6 +22,22 @@ from rkllama_gateway.metrics import Metrics
 
 IGNORED_OPTIONS = "x-rkllama-ignored-options"
 """Names the options that the model's runtime cannot honour, of those that were asked for."""
+
+
+QUEUE_POSITION = "x-rkllama-queue-position"
+"""How many requests waited before this one when it was accepted."""
+PREDICTED_WAIT = "x-rkllama-predicted-wait"
+"""Seconds to its first token as predicted then; absent while no worker could run the model."""
+
+
+def place_headers(place: Place | None) -> dict[str, str]:
+    """Where a request stood in the queue when it was accepted."""
+    if place is None:
+        return {}
+    headers = {QUEUE_POSITION: str(place.ahead)}
+    if place.wait_s < math.inf:
+        headers[PREDICTED_WAIT] = f"{place.wait_s:.1f}"
+    return headers
 
 
 class Answer(Protocol):
@@ -54,10 +73,14 @@ class AnswerResponse(Response):
         jobs: Jobs,
         metrics: Metrics,
         record: Record | None = None,
+        whole_type: str = JSON,
+        stream_headers: Mapping[str, str] = LINES,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`explain` puts a failure into the dialect's words, `errors` writes those down.
 
-        `record` is given for a client that wants a stream.
+        `record` is given for a client that gets a stream, with `stream_headers`; another one gets
+        one object, of the content type `whole_type`. Every answer has `headers`, failures too.
         """
         super().__init__()
         self._held = held
@@ -66,14 +89,24 @@ class AnswerResponse(Response):
         self._explain = explain
         self._jobs = jobs
         self._metrics = metrics
-        # A load is answered with one object, also to a client that streams.
-        self._record = None if held.job.kind == "load" else record
+        self._record = record
+        self._whole_type = whole_type
+        self._stream_headers = stream_headers
+        self._with_headers = headers
         self._outcome = "ok"
         self._began_ns = time.monotonic_ns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; returns when the last byte is sent, or the client is gone."""
-        connection = Connection(send, self._errors, stream=self._record is not None)
+        connection = Connection(
+            send,
+            self._errors,
+            stream=self._record is not None,
+            whole_type=self._whole_type,
+            stream_headers=self._stream_headers,
+        )
+        for name, value in {**place_headers(self._held.place), **self._with_headers}.items():
+            connection.add_header(name, value)
         try:
             async with watching(receive, lambda: self._jobs.cancel(self._held)):
                 await self._play(connection)

@@ -2,38 +2,79 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import httpx2
 from fastapi import FastAPI
-from rkllama_service.http import probes
+from rkllama_service.http import is_loopback, probes
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rkllama_gateway.anthropic_routes import AnthropicRoutes
+from rkllama_gateway.auth import Guard
 from rkllama_gateway.blob_routes import BlobRoutes
+from rkllama_gateway.cloud_routes import CloudRoutes
+from rkllama_gateway.connection import JSON
+from rkllama_gateway.debug_routes import DebugRoutes
 from rkllama_gateway.dialects import hosts, routes
+from rkllama_gateway.dialects.access import Refusal, refusal_body
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.gateway import Gateway
 from rkllama_gateway.ollama_routes import OllamaRoutes, refuse
+from rkllama_gateway.openai_routes import OpenAIRoutes
+from rkllama_gateway.openapi_routes import document_router
+from rkllama_gateway.reading import LingeringResponse
+from rkllama_gateway.recent import Recent, Recorder
 
-OWN_PATHS = frozenset({"/metrics", "/livez", "/readyz"})
-"""Routes that Ollama does not have."""
+_TEXTS = {404: routes.NOT_FOUND, 405: routes.NOT_ALLOWED}
 
 
-def build(gateway: Gateway, client: httpx2.AsyncClient, *, listen_host: str) -> ASGIApp:
-    """The application, wrapped in what stands before every route."""
+def build(
+    gateway: Gateway,
+    client: httpx2.AsyncClient,
+    *,
+    listen_host: str,
+    guard: Guard,
+    debug: bool = False,
+) -> ASGIApp:
+    """The application, wrapped in what stands before every route; `debug` adds `/api/debug`."""
+    recent = Recent() if debug else None
+    edge = Edge(
+        application(gateway, client, recent=recent),
+        listen_host=listen_host,
+        guard=guard,
+        origins=hosts.origins(gateway.settings.origins),
+    )
+    return edge if recent is None else Recorder(edge, recent)
+
+
+def application(
+    gateway: Gateway, client: httpx2.AsyncClient, *, recent: Recent | None = None
+) -> FastAPI:
+    """Every route there is."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.include_router(OllamaRoutes(gateway).router())
-    app.include_router(BlobRoutes(gateway.catalog, client).router())
+    routers = [
+        OllamaRoutes(gateway, client).router(),
+        BlobRoutes(gateway.catalog, client).router(),
+        CloudRoutes(max_body_bytes=gateway.settings.max_body_bytes).router(),
+        OpenAIRoutes(gateway).router(),
+        AnthropicRoutes(gateway).router(),
+        document_router(),
+    ]
+    if recent is not None:
+        routers.append(DebugRoutes(gateway, recent).router())
+    for router in routers:
+        app.router.routes.extend(router.routes)
     app.router.routes.extend(probes(gateway.metrics.registry, gateway.not_ready))
     app.add_exception_handler(DialectError, _on_dialect_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_client_gone)
-    return Edge(app, listen_host=listen_host)
+    return app
 
 
 async def _on_dialect_error(_: Request, error: Exception) -> Response:
@@ -44,9 +85,16 @@ async def _on_dialect_error(_: Request, error: Exception) -> Response:
 
 async def _on_http_error(_: Request, error: Exception) -> Response:
     """A path of the contract that this server does not serve yet is not there."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    text = "404 page not found" if status == httpx2.codes.NOT_FOUND else str(error)
-    return PlainTextResponse(text, status_code=status, media_type="text/plain")
+    if not isinstance(error, HTTPException):
+        raise error
+    status = error.status_code
+    text = _TEXTS.get(status, error.detail)
+    return _plain(status, text, error.headers)
+
+
+def _plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A text without a charset in its type, as Ollama's router has it."""
+    return Response(text, status, headers={"content-type": "text/plain"} | dict(headers or {}))
 
 
 async def _on_client_gone(_: Request, __: Exception) -> Response:
@@ -55,11 +103,19 @@ async def _on_client_gone(_: Request, __: Exception) -> Response:
 
 
 class Edge:
-    """What stands before every route: origins, hosts, then which paths there are (contract 1.1, 1.11)."""
+    """What stands before every route: origins, hosts, keys, then which paths there are.
 
-    def __init__(self, app: ASGIApp, *, listen_host: str) -> None:
+    Contract 1.1 and 1.11 have the others; a preflight carries no key, and is answered before one is
+    asked for.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, listen_host: str, guard: Guard, origins: Sequence[str]
+    ) -> None:
         self._app = app
-        self._check_host = hosts.is_loopback(listen_host)
+        self._origins = origins
+        self._guard = guard
+        self._check_host = is_loopback(listen_host)
         self._hostname = socket.gethostname()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +126,7 @@ class Edge:
         request = Request(scope)
         host = request.headers.get("host", "")
         origin = request.headers.get("origin", "")
-        verdict = hosts.judge_origin(request.method, origin=origin, host=host)
+        verdict = hosts.judge_origin(request.method, origin=origin, host=host, extra=self._origins)
         answer: ASGIApp = self._app
         if verdict.status:
             answer = Response(status_code=verdict.status)
@@ -78,6 +134,8 @@ class Edge:
             host, hostname=self._hostname, own_addresses=frozenset()
         ):
             answer = Response(status_code=403)
+        elif (refusal := await self._guard.admit(scope)) is not None:
+            answer = _no_entry(request, refusal)
         elif (no_route := _no_route(request)) is not None:
             answer = no_route
         if verdict.headers:
@@ -85,9 +143,24 @@ class Edge:
         await answer(scope, receive, send)
 
 
+def _no_entry(request: Request, refusal: Refusal) -> Response:
+    """A refusal for want of a key; what the client goes on sending is kept nowhere."""
+    body = refusal_body(request.scope["path"], refusal, request_id=secrets.token_hex(12))
+    headers = {"content-type": JSON, "www-authenticate": refusal.challenge}
+    if not _brings_body(request):
+        return Response(body, status_code=refusal.status, headers=headers)
+    headers["connection"] = "close"
+    return LingeringResponse(body, status_code=refusal.status, headers=headers)
+
+
+def _brings_body(request: Request) -> bool:
+    headers = request.headers
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
 def _no_route(request: Request) -> Response | None:
     path, method = request.scope["path"], request.method
-    if path in OWN_PATHS:
+    if path in routes.OWN_PATHS:
         return None
     if (redirect := routes.redirect(path, method)) is not None:
         query = request.url.query
@@ -96,10 +169,9 @@ def _no_route(request: Request) -> Response | None:
         return Response(status_code=redirect.status, headers={"location": location})
     methods = routes.allowed(path)
     if not methods:
-        return PlainTextResponse("404 page not found", 404, media_type="text/plain")
+        return _plain(404, routes.NOT_FOUND)
     if method not in methods:
-        text, headers = "405 method not allowed", {"allow": ", ".join(methods)}
-        return PlainTextResponse(text, 405, headers=headers, media_type="text/plain")
+        return _plain(405, routes.NOT_ALLOWED, {"allow": ", ".join(methods)})
     return None
 
 

@@ -56,5 +56,8 @@ class BlobRoutes:
             return refuse(failure(gone, Endpoint.CREATE))
         except RkllamaError as error:
             return refuse(failure(error, Endpoint.CREATE))
+        if method == "HEAD" and answer.status_code == httpx2.codes.NOT_FOUND:
+            # The store's answer to a HEAD comes without the text that its length is told of.
+            raise DialectError(404, f'blob "{digest}" not found')
         headers = {"content-type": JSON} if answer.content else {}
         return Response(answer.content, status_code=answer.status_code, headers=headers)

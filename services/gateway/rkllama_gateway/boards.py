@@ -8,8 +8,17 @@ from typing import TypeVar
 from rkllama_protocol import codec
 from rkllama_protocol.beats import Observer
 from rkllama_protocol.bus import Bus
-from rkllama_protocol.errors import UnreachableError
-from rkllama_protocol.messages import Found, Keep, Message, StatusRequest, Unload, WorkerBeat
+from rkllama_protocol.errors import UnreachableError, WorkerNotFoundError
+from rkllama_protocol.messages import (
+    Accepted,
+    DrainRequest,
+    Found,
+    Keep,
+    Message,
+    StatusRequest,
+    Unload,
+    WorkerBeat,
+)
 from rkllama_protocol.subjects import Subjects, WorkerVerb
 
 STATUS_TIMEOUT_S = 1.0
@@ -63,6 +72,24 @@ class Boards:
         """Unload the model everywhere; returns when the idle ones are gone."""
         await self._ask_all(
             self.observer.living(), WorkerVerb.UNLOAD, Unload(model=model), Found, UNLOAD_TIMEOUT_S
+        )
+
+    async def drain(self, worker_id: str) -> None:
+        """Have a worker bring what it runs to its end, or hand it over, and stop.
+
+        Raises:
+            WorkerNotFoundError: There is none of this name.
+            UnreachableError: It does not answer.
+        """
+        known = sorted(beat.worker_id for beat in self.observer.living())
+        if worker_id not in known:
+            there = f"there are {', '.join(known)}" if known else "there is none"
+            raise WorkerNotFoundError(f"worker '{worker_id}' not found: {there}")
+        await self._bus.ask(
+            self._subjects.worker(worker_id, WorkerVerb.DRAIN),
+            DrainRequest(),
+            Accepted,
+            timeout_s=STATUS_TIMEOUT_S,
         )
 
     def _holders(self, model: str, num_ctx: int | None) -> list[WorkerBeat]:

@@ -59,6 +59,11 @@ class Catalog:
         return any(beat.ready for beat in self._stores.living())
 
     @property
+    def stores(self) -> list[StoreBeat]:
+        """The last word of each store that is there."""
+        return self._stores.living()
+
+    @property
     def http_url(self) -> str:
         """Where blobs are read and written.
 

@@ -8,7 +8,7 @@ noticed at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from rkllama_gateway.reading import TOO_LARGE
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"
 JSON_IN_STREAM = "application/json"
+LINES: Mapping[str, str] = {"content-type": NDJSON}
 
 
 class ErrorWriter(Protocol):
@@ -46,8 +47,19 @@ def refusal_headers(error: DialectError) -> dict[str, str]:
 class Connection:
     """The sending half of a client's connection."""
 
-    def __init__(self, send: Send, errors: ErrorWriter, *, stream: bool) -> None:
+    def __init__(
+        self,
+        send: Send,
+        errors: ErrorWriter,
+        *,
+        stream: bool,
+        whole_type: str = JSON,
+        stream_headers: Mapping[str, str] = LINES,
+    ) -> None:
+        """`whole_type` is the content type of an answer to a client that wants no stream."""
         self._send = send
+        self._whole_type = whole_type
+        self._stream_headers = stream_headers
         self._errors = errors
         self._stream = stream
         self._started = False
@@ -65,7 +77,7 @@ class Connection:
     async def lines(self, lines: bytes) -> None:
         """Send pieces of a stream; the first starts it with 200."""
         if not self._started:
-            await self._start(200, {"content-type": NDJSON})
+            await self._start(200, dict(self._stream_headers))
         await self._send({"type": "http.response.body", "body": lines, "more_body": True})
 
     async def end(self) -> None:
@@ -77,10 +89,11 @@ class Connection:
         body: bytes,
         *,
         status: int = 200,
-        content_type: str = JSON,
+        content_type: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         """Send the only piece of an answer that is no stream."""
+        content_type = content_type or self._whole_type
         length = {"content-type": content_type, "content-length": str(len(body))}
         await self._start(status, length | (headers or {}))
         await self._send({"type": "http.response.body", "body": body})
@@ -94,7 +107,7 @@ class Connection:
         await self.whole(
             self._errors.error_body(error),
             status=error.status,
-            content_type=JSON_IN_STREAM if self._stream else JSON,
+            content_type=JSON_IN_STREAM if self._stream else None,
             headers=refusal_headers(error),
         )
 

@@ -6,21 +6,34 @@ import asyncio
 import contextlib
 import secrets
 from datetime import UTC, datetime
+from typing import TypedDict
 
+from rkllama_policy.admission import Limits
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.errors import UnreachableError
 from rkllama_protocol.lifecycle import JobState
-from rkllama_protocol.messages import GatewayBeat
+from rkllama_protocol.messages import GatewayBeat, QueuedModel
 from rkllama_protocol.subjects import Subjects
 
+from rkllama_gateway.admission import Admission
 from rkllama_gateway.boards import Boards
 from rkllama_gateway.catalog import Catalog
 from rkllama_gateway.jobs import Jobs
 from rkllama_gateway.metrics import Metrics
+from rkllama_gateway.offers import Offers
 from rkllama_gateway.settings import Settings
 
 BEAT_S = 1.0
 SEED_BITS = 31
+
+
+class Facts(TypedDict):
+    """What a job is frozen with, beside the request."""
+
+    job_id: str
+    now: str
+    seed: int
+    context_length: int
 
 
 class Gateway:
@@ -37,18 +50,42 @@ class Gateway:
         self._was_ready = False
         self.catalog = Catalog(bus=bus, subjects=self._subjects)
         self.boards = Boards(bus=bus, subjects=self._subjects)
+        offers = Offers(
+            gateway_id=self.gateway_id,
+            bus=bus,
+            subjects=self._subjects,
+            boards=self.boards.observer,
+            running_per_key=settings.max_running_per_key,
+        )
+        self.admission = Admission(
+            gateway_id=self.gateway_id,
+            bus=bus,
+            subjects=self._subjects,
+            boards=self.boards.observer,
+            offers=offers,
+            limits=Limits(
+                waiting=settings.max_waiting, waiting_per_key=settings.max_waiting_per_key
+            ),
+            max_wait_s=settings.max_wait_s,
+        )
         self.jobs = Jobs(
             gateway_id=self.gateway_id,
             bus=bus,
             subjects=self._subjects,
             boards=self.boards.observer,
+            offers=offers,
+            admission=self.admission,
             tasks=tasks,
             no_worker_s=settings.no_worker_s,
-            max_waiting=settings.max_waiting,
         )
         gauge = self.metrics.gauge
         gauge("rkllama_queue_depth", "Requests that wait.", lambda: self._count(JobState.WAITING))
         gauge("rkllama_requests_running", "Requests that a board has.", self._running)
+        gauge(
+            "rkllama_gateways_ready",
+            "Gateways that take requests, this one included.",
+            lambda: 1 + len(self.admission.others),
+        )
         gauge("rkllama_boards_ready", "Workers that are ready.", lambda: self.boards.ready)
         gauge("rkllama_nats_connected", "Whether the broker is there.", lambda: bus.connected)
 
@@ -56,6 +93,7 @@ class Gateway:
         """Listen to the bus; the tasks that go on until they are cancelled."""
         await self.catalog.listen()
         await self.boards.listen()
+        await self.admission.listen()
         await self.jobs.listen()
         return [
             self._tasks.create_task(self.jobs.watch()),
@@ -90,6 +128,15 @@ class Gateway:
                 await self.jobs.idle.wait()
         self.jobs.fail_all(UnreachableError("the server was shut down in mid-answer"))
 
+    def facts(self) -> Facts:
+        """What a job that is made now is frozen with."""
+        return {
+            "job_id": self.new_job_id(),
+            "now": self.now(),
+            "seed": self.new_seed(),
+            "context_length": self.settings.context_length,
+        }
+
     def new_job_id(self) -> str:
         """An id no other job has."""
         return secrets.token_hex(10)
@@ -101,6 +148,11 @@ class Gateway:
     def now(self) -> str:
         """What a job's template may print as the date, in every attempt."""
         return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+    def queues(self) -> list[QueuedModel]:
+        """What waits, here and in every other gateway."""
+        elsewhere = (row for beat in self.admission.others for row in beat.queues)
+        return [*self.admission.queues(self.jobs.held()), *elsewhere]
 
     def _count(self, state: JobState) -> int:
         return self.jobs.counts()[state]
@@ -117,6 +169,7 @@ class Gateway:
                 ready=not self.not_ready(),
                 waiting=self._count(JobState.WAITING),
                 running=self._running(),
+                queues=self.admission.queues(self.jobs.held()),
             )
             await self._bus.say(subject, beat)
             await asyncio.sleep(BEAT_S)

@@ -13,17 +13,12 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from time import monotonic
 
-from rkllama_policy.cost import prompt_tokens, refusal, weights_bytes
+from rkllama_policy.conversation import chain
 from rkllama_protocol import codec
 from rkllama_protocol.beats import Observer
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.codec import Chunk
-from rkllama_protocol.errors import (
-    NoWorkerError,
-    OverloadedError,
-    RkllamaError,
-    UnreachableError,
-)
+from rkllama_protocol.errors import NoWorkerError, RkllamaError, UnreachableError
 from rkllama_protocol.lifecycle import JobState
 from rkllama_protocol.messages import (
     Accepted,
@@ -36,25 +31,27 @@ from rkllama_protocol.messages import (
     Job,
     Lease,
     LeaseReply,
+    Link,
     Replay,
-    Taken,
-    Ticket,
     WorkerBeat,
 )
-from rkllama_protocol.names import Digest
-from rkllama_protocol.subjects import GatewayVerb, JobClass, Subjects, WorkerVerb
+from rkllama_protocol.subjects import GatewayVerb, Subjects, WorkerVerb
 
-from rkllama_gateway.job import HeldJob
+from rkllama_gateway.admission import Admission, Terms
+from rkllama_gateway.job import HeldJob, Loss
+from rkllama_gateway.offers import Offers
 
 log = logging.getLogger(__name__)
 
 OFFER_INTERVAL_S = 1.0
 TICK_S = 0.25
+STOOD_STILL_S = 1.0
+"""A gateway that did not look at its jobs for so long was stopped itself, or its machine was."""
 HEADROOM_BYTES = 8192
 """Left of `max_payload` for a grant's envelope."""
 REPLAY_TIMEOUT_S = 1.0
 ENCODE_HERE_CHARS = 2**20
-"""A job with more text than this is encoded in a thread."""
+"""A job with more text than this is encoded, and hashed, in a thread."""
 
 
 class Jobs:
@@ -67,17 +64,19 @@ class Jobs:
         bus: Bus,
         subjects: Subjects,
         boards: Observer[WorkerBeat],
+        offers: Offers,
+        admission: Admission,
         tasks: asyncio.TaskGroup,
         no_worker_s: float,
-        max_waiting: int,
     ) -> None:
         self._gateway_id = gateway_id
         self._bus = bus
         self._subjects = subjects
         self._boards = boards
         self._tasks = tasks
+        self._offers = offers
+        self._admission = admission
         self._no_worker_s = no_worker_s
-        self._max_waiting = max_waiting
         self._held: dict[str, HeldJob] = {}
         self._wake: dict[str, asyncio.Event] = {}
         self._replaying: set[str] = set()
@@ -99,25 +98,33 @@ class Jobs:
 
     async def watch(self) -> None:
         """Repeat offers, and notice boards that are gone, for ever."""
-        offered_at = 0.0
+        offered_at, looked_at = 0.0, monotonic()
         while True:
             await asyncio.sleep(TICK_S)
             now = monotonic()
+            if now - looked_at > STOOD_STILL_S:
+                # What boards said in that time is yet to be read.
+                self._on_reconnect()
+            looked_at = now
             again = now - offered_at >= OFFER_INTERVAL_S
             if again:
                 offered_at = now
             if not self._bus.connected:
                 continue
             for held in tuple(self._held.values()):
+                worker_id = held.worker_id
                 if held.lease_lost(now, reconnected_at=self._reconnected_at):
-                    log.warning(
-                        "worker lost", extra={"job_id": held.job_id, "attempt": held.attempt}
-                    )
+                    await self._next_attempt(held, worker_id)
+                elif held.expired(now):
                     self._wake[held.job_id].set()
-                    await self._offer(held)
                 elif again:
                     self._give_up(held, now)
-                    await self._offer(held)
+            if again:
+                await self._offers.say_again(self.held())
+
+    def held(self) -> tuple[HeldJob, ...]:
+        """Every job, the oldest first."""
+        return tuple(self._held.values())
 
     def counts(self) -> Counter[JobState]:
         """How many jobs are in each state."""
@@ -125,31 +132,37 @@ class Jobs:
 
     # ------------------------------------------------------------------ the client's side
 
-    async def submit(self, job: Job, *, job_class: JobClass = JobClass.INTERACTIVE) -> HeldJob:
+    async def submit(self, job: Job, terms: Terms | None = None) -> HeldJob:
         """Take a job in and offer it. Whoever submits must `release`.
 
         Raises:
-            OverloadedError: Too many jobs wait for this model.
+            OverloadedError: Too many jobs wait for this model, or of this key.
+            ExpiredError: It could not begin before its deadline.
         """
-        body = await _encoded(job)
-        waiting = sum(
-            1
-            for held in self._held.values()
-            if held.state is JobState.WAITING and held.job.model.digest == job.model.digest
-        )
-        if waiting >= self._max_waiting:
-            raise OverloadedError(
-                "server busy, please try again.  maximum pending requests exceeded"
-            )
-        self._order += 1
+        terms = terms or Terms()
+        # Keys have names; a request without one is nobody's.
+        body, links = await _prepared(job, salt=terms.key or "")
+        now = monotonic()
         held = HeldJob(
-            job=job, body=body, job_class=job_class, order=self._order, accepted_at=monotonic()
+            job=job,
+            body=body,
+            job_class=terms.job_class,
+            order=self._order + 1,
+            accepted_at=now,
+            key=terms.key,
+            chain=links,
+            deadline_at=now + self._admission.deadline_s(terms),
         )
+        held.place = self._admission.admit(held, terms, self._held.values())
+        self._order += 1
         self._held[job.job_id] = held
         self.idle.clear()
         self._wake[job.job_id] = asyncio.Event()
-        log.info("job accepted", extra={"job_id": job.job_id, "model": job.model.name})
-        await self._offer(held)
+        log.info(
+            "job accepted",
+            extra={"job_id": job.job_id, "model": job.model.name, "ahead": held.place.ahead},
+        )
+        await self._offers.say_new(self.held())
         return held
 
     async def chunks(self, held: HeldJob) -> AsyncIterator[list[Chunk]]:
@@ -181,10 +194,12 @@ class Jobs:
         del self._wake[held.job_id]
         if not self._held:
             self.idle.set()
+        # Its key may have another one that was held back.
+        await self._offers.say_new(self.held())
         if held.ended and held.error is None:
             return
         held.cancel()
-        await self._bus.say(self._subjects.taken, Taken(job_id=held.job_id, attempt=held.attempt))
+        await self._offers.take_back(held)
         if held.worker_id:
             self._tasks.create_task(self._cancel_on(held.worker_id, held))
 
@@ -206,59 +221,40 @@ class Jobs:
             held.fail(error)
             self._wake[held.job_id].set()
 
-    # ------------------------------------------------------------------ offers
-
-    async def _offer(self, held: HeldJob) -> None:
-        if held.state is not JobState.WAITING:
-            return
-        ticket = self._ticket(held)
-        subject = self._subjects.offer(held.job_class, Digest.parse(ticket.model))
-        await self._bus.say(subject, ticket)
-        self._after_offer(held, ticket)
-
-    def _ticket(self, held: HeldJob) -> Ticket:
-        job = held.job
-        return Ticket(
-            job_id=job.job_id,
-            attempt=held.attempt,
-            job_class=held.job_class,
-            model=job.model.digest,
-            model_format=job.model.details.format,
-            weights_bytes=weights_bytes(job.model),
-            num_ctx=job.num_ctx,
-            age_s=held.age_s(monotonic()),
-            order=held.order,
-            prompt_tokens=prompt_tokens(job),
-            gateway_id=self._gateway_id,
+    async def _next_attempt(self, held: HeldJob, worker_id: str) -> None:
+        """Offer a job that `worker_id` did not bring to its end, or tell its client that it failed."""
+        loss = held.losses[-1]
+        if loss is Loss.LOAD and self._offers.nobody_else(held, worker_id):
+            held.give_up()
+        log.warning(
+            "attempt lost",
+            extra={
+                "job_id": held.job_id,
+                "worker_id": worker_id,
+                "reason": loss,
+                "given_up": held.ended,
+            },
         )
-
-    def _after_offer(self, held: HeldJob, ticket: Ticket) -> None:
-        """Note since when no board there is could take the job."""
-        refusals = [refusal(ticket, beat) for beat in self._boards.living()]
-        if any(not reason for reason in refusals):
-            held.unservable_since = None
-        elif held.unservable_since is None:
-            held.unservable_since = monotonic()
+        if held.ended:
+            # Its client may have gone in the meantime.
+            if (wake := self._wake.get(held.job_id)) is not None:
+                wake.set()
+            return
+        held.body = codec.encode(held.job)
+        await self._offers.say(held)
 
     def _give_up(self, held: HeldJob, now: float) -> None:
         since = held.unservable_since
         if held.state is not JobState.WAITING or since is None:
             return
         if now - since >= self._no_worker_s:
-            held.fail(NoWorkerError(self._why_unservable(held)))
+            held.fail(NoWorkerError(self._offers.why_unservable(held)))
             self._wake[held.job_id].set()
-
-    def _why_unservable(self, held: HeldJob) -> str:
-        boards = self._boards.living()
-        if not boards:
-            return "no worker is connected to run the model"
-        ticket = self._ticket(held)
-        reasons = "; ".join(f"{b.worker_id} {refusal(ticket, b)}" for b in boards)
-        return f"no worker can run the model: {reasons}"
 
     def _on_reconnect(self) -> None:
         self._reconnected_at = monotonic()
         self._boards.forgive()
+        self._admission.forgive()
 
     # ------------------------------------------------------------------ the boards' side
 
@@ -276,9 +272,7 @@ class Jobs:
                 "waited_s": round(held.age_s(monotonic()), 3),
             },
         )
-        self._tasks.create_task(
-            self._bus.say(self._subjects.taken, Taken(job_id=held.job_id, attempt=held.attempt))
-        )
+        self._tasks.create_task(self._offers.take_back(held))
         if len(held.body) <= self._bus.max_payload - HEADROOM_BYTES:
             return codec.encode(Grant(granted=True, body=held.job))
         return codec.encode(Grant(granted=True, body_bytes=len(held.body)))
@@ -304,14 +298,14 @@ class Jobs:
     def _on_finished(self, data: bytes) -> bytes:
         finished = codec.decode(Finished, data)
         held = self._held.get(finished.job_id)
-        lacks = (
-            held is not None
-            and held.holds(finished.worker_id, finished.attempt)
-            and held.next_seq <= finished.last_seq
-        )
-        if held is not None and lacks:
+        if held is None or not held.holds(finished.worker_id, finished.attempt):
+            return codec.encode(FinishedReply())
+        if held.next_seq <= finished.last_seq:
             held.lease_at = monotonic()
             return codec.encode(FinishedReply(replay_from=held.next_seq))
+        if finished.reason == "released":
+            held.released()
+            self._tasks.create_task(self._next_attempt(held, finished.worker_id))
         return codec.encode(FinishedReply())
 
     def _on_chunk(self, subject: str, data: bytes) -> None:
@@ -319,8 +313,11 @@ class Jobs:
         held = self._held.get(job_id)
         if held is None:
             return
+        worker_id, lost = held.worker_id, len(held.losses)
         if not held.chunk(attempt, codec.decode_chunk(data), len(data)):
             self._ask_replay(held)
+        if len(held.losses) > lost:
+            self._tasks.create_task(self._next_attempt(held, worker_id))
         self._wake[job_id].set()
 
     def _ask_replay(self, held: HeldJob) -> None:
@@ -341,10 +338,14 @@ class Jobs:
             self._replaying.discard(missing.job_id)
 
 
-async def _encoded(job: Job) -> bytes:
-    """The job's body, made once: a large one is read in many pieces."""
+async def _prepared(job: Job, *, salt: str) -> tuple[bytes, tuple[Link, ...]]:
+    """The job's body, made once, for a large one is read in many pieces; and its conversation."""
     images = sum(len(image) for message in job.messages for image in message.images)
     chars = len(job.prompt) + images + sum(len(said.content) for said in job.messages)
+
+    def prepare() -> tuple[bytes, tuple[Link, ...]]:
+        return codec.encode(job), chain(job, salt=salt)
+
     if chars + sum(map(len, job.inputs)) < ENCODE_HERE_CHARS:
-        return codec.encode(job)
-    return await asyncio.to_thread(codec.encode, job)
+        return prepare()
+    return await asyncio.to_thread(prepare)

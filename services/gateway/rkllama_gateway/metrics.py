@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from rkllama_protocol.codec import Chunk
 
 from rkllama_gateway.job import HeldJob
+from rkllama_gateway.recent import noted
 
 # OpenTelemetry's GenAI boundaries, extended for boards that take longer.
 TTFT_BUCKETS_S = (
@@ -46,7 +47,17 @@ class Metrics:
             registry=self.registry,
         )
         self._tokens = Counter(
-            "rkllama_tokens", "Tokens read and made.", ["model", "type"], registry=self.registry
+            "rkllama_tokens",
+            "Tokens read (input), of them not computed again (reused), and made (output).",
+            ["model", "type"],
+            registry=self.registry,
+        )
+
+        self._migrations = Counter(
+            "rkllama_migrations",
+            "Attempts that ended without their answer, by why.",
+            ["model", "reason"],
+            registry=self.registry,
         )
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
@@ -58,13 +69,22 @@ class Metrics:
         model = held.job.model.name
         if chunk.seq == 0:
             self._ttft.labels(model).observe(elapsed_s)
-        if chunk.prompt_tokens:
+        if chunk.prompt_tokens and not held.job.render_only:
             self._tokens.labels(model, "input").inc(chunk.prompt_tokens)
+        if chunk.reused_tokens:
+            self._tokens.labels(model, "reused").inc(chunk.reused_tokens)
         if chunk.ids:
             self._tokens.labels(model, "output").inc(len(chunk.ids))
+        if (note := noted()) is not None:
+            note.add(chunk, elapsed_s)
 
     def note_end(self, held: HeldJob, outcome: str, elapsed_s: float) -> None:
         """Count an answer that is over."""
         model = held.job.model.name
         self._duration.labels(model).observe(elapsed_s)
         self._requests.labels(model, outcome).inc()
+        for loss in held.losses:
+            self._migrations.labels(model, loss.value).inc()
+        if (note := noted()) is not None:
+            note.model, note.job_id = model, held.job_id
+            note.outcome, note.attempt = outcome, held.attempt

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
-from typing import Protocol, TypedDict, TypeVar
+from typing import Protocol, TypeVar
 
+import httpx2
 from fastapi import APIRouter
-from rkllama_protocol.errors import RkllamaError
+from rkllama_protocol.errors import ModelNotFoundError, RkllamaError
 from rkllama_protocol.messages import (
     CopyRequest,
     DeleteRequest,
     Job,
+    Progress,
     ResolvedModel,
     TagsReply,
 )
@@ -21,6 +24,7 @@ from rkllama_protocol.names import ModelName
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rkllama_gateway.admission import terms_of
 from rkllama_gateway.answering import Answer, AnswerResponse, Record
 from rkllama_gateway.connection import JSON, refusal_headers
 from rkllama_gateway.dialects.errors import DialectError
@@ -29,21 +33,14 @@ from rkllama_gateway.dialects.ollama import jobs as job_rules
 from rkllama_gateway.dialects.ollama import requests as bodies
 from rkllama_gateway.dialects.ollama.failures import Endpoint, error_body, failure
 from rkllama_gateway.dialects.ollama.vectors import EmbedAnswer
-from rkllama_gateway.gateway import Gateway
+from rkllama_gateway.gateway import Facts, Gateway
+from rkllama_gateway.metadata import whole_metadata
 from rkllama_gateway.progressing import ProgressResponse
 from rkllama_gateway.reading import TOO_LARGE, LingeringResponse, read
 
 GREETING = b"Ollama is running"
 
 T = TypeVar("T")
-
-
-class Facts(TypedDict):
-    """What a job is frozen with, beside the request."""
-
-    job_id: str
-    now: str
-    seed: int
 
 
 class InferenceRequest(Protocol):
@@ -77,8 +74,9 @@ def _utc_offset_s() -> int:
 class OllamaRoutes:
     """The handlers; each is one endpoint."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, client: httpx2.AsyncClient) -> None:
         self._gateway = gateway
+        self._client = client
 
     def router(self) -> APIRouter:
         """The endpoints with their methods (contract 1.1)."""
@@ -95,8 +93,10 @@ class OllamaRoutes:
             ("/api/embed", ["POST"], self.embed),
             ("/api/embeddings", ["POST"], self.embeddings),
             ("/api/pull", ["POST"], self.pull),
+            ("/api/push", ["POST"], self.push),
             ("/api/create", ["POST"], self.create),
             ("/api/verify", ["POST"], self.verify),
+            ("/api/drain", ["POST"], self.drain),
             ("/api/copy", ["POST"], self.copy),
             ("/api/delete", ["DELETE"], self.delete),
         ):
@@ -133,25 +133,40 @@ class OllamaRoutes:
         """`GET /api/ps`: the loaded models, by the workers' own word."""
         beats = await self._gateway.boards.status()
         held = [model for beat in beats for model in beat.models]
-        return _json(listings.ps(held, now_ns=time.time_ns(), utc_offset_s=_utc_offset_s()))
+        return _json(
+            listings.ps(
+                held,
+                now_ns=time.time_ns(),
+                utc_offset_s=_utc_offset_s(),
+                queues=self._gateway.queues(),
+            )
+        )
 
     async def show(self, request: Request) -> Response:
         """`POST /api/show`: everything about one model."""
         asked = await self._read(request, admin.parse_show)
+        agent = request.headers.get("user-agent", "")
+        catalog = self._gateway.catalog
         try:
-            reply = await self._gateway.catalog.show(asked.name, verbose=asked.verbose)
+            reply = await catalog.show(asked.name, verbose=asked.verbose)
+            if not asked.verbose:
+                return _json(show.show(reply, asked, user_agent=agent))
+            whole = await whole_metadata(reply.model, catalog, self._client)
         except RkllamaError as error:
             return refuse(failure(error, Endpoint.SHOW, model=asked.name.display))
-        agent = request.headers.get("user-agent", "")
-        return _json(show.show(reply, asked, user_agent=agent))
+        # A vocabulary is megabytes of JSON.
+        return _json(
+            await asyncio.to_thread(show.show, reply, asked, user_agent=agent, whole=whole)
+        )
 
     # ------------------------------------------------------------------ inference
 
     async def chat(self, request: Request) -> Response:
         """`POST /api/chat`."""
         asked = await self._read(request, bodies.parse_chat)
-        answer = answers.chat_answer(asked.model)
+        answer = answers.chat_answer(asked.model, images=asked.image_count)
         return await self._infer(
+            request,
             asked,
             answer,
             lambda model, facts: job_rules.chat_job(asked, model, **facts),
@@ -162,8 +177,9 @@ class OllamaRoutes:
     async def generate(self, request: Request) -> Response:
         """`POST /api/generate`."""
         asked = await self._read(request, bodies.parse_generate)
-        answer = answers.generate_answer(asked.model, raw=asked.raw)
+        answer = answers.generate_answer(asked.model, raw=asked.raw, images=asked.image_count)
         return await self._infer(
+            request,
             asked,
             answer,
             lambda model, facts: job_rules.generate_job(asked, model, **facts),
@@ -173,14 +189,15 @@ class OllamaRoutes:
 
     async def embed(self, request: Request) -> Response:
         """`POST /api/embed`."""
-        return await self._embed(await self._read(request, bodies.parse_embed))
+        return await self._embed(request, await self._read(request, bodies.parse_embed))
 
     async def embeddings(self, request: Request) -> Response:
         """`POST /api/embeddings`, the older way to embed."""
-        return await self._embed(await self._read(request, bodies.parse_embeddings))
+        return await self._embed(request, await self._read(request, bodies.parse_embeddings))
 
-    async def _embed(self, asked: bodies.EmbedRequest) -> Response:
+    async def _embed(self, request: Request, asked: bodies.EmbedRequest) -> Response:
         return await self._infer(
+            request,
             asked,
             EmbedAnswer(asked.endpoint, asked.model, dimensions=asked.dimensions),
             lambda model, facts: job_rules.embed_job(asked, model, **facts),
@@ -189,6 +206,7 @@ class OllamaRoutes:
 
     async def _infer(
         self,
+        request: Request,
         asked: InferenceRequest,
         answer: Answer,
         make: Callable[[ResolvedModel, Facts], Job | job_rules.LoadIntent | job_rules.UnloadIntent],
@@ -200,7 +218,7 @@ class OllamaRoutes:
         try:
             gateway.refuse_if_draining()
             model = await gateway.catalog.resolve(asked.name)
-            intent = make(model, self._facts())
+            intent = make(model, gateway.facts())
             if isinstance(intent, job_rules.UnloadIntent):
                 await gateway.boards.unload(intent.model.digest)
                 return _json(answer.idle("unload", now_ns=time.time_ns()))
@@ -209,9 +227,11 @@ class OllamaRoutes:
                 if await gateway.boards.keep(model.digest, intent.keep_alive_s, num_ctx=num_ctx):
                     return _json(answer.idle("load", now_ns=time.time_ns()))
                 intent = intent.job
-            held = await gateway.jobs.submit(intent)
+            held = await gateway.jobs.submit(intent, terms_of(request))
         except RkllamaError as error:
             return refuse(failure(error, endpoint, model=asked.model))
+        # A load, and a prompt that is only shown, is one object also to a client that streams.
+        shown = held.job.kind == "load" or held.job.render_only
         return AnswerResponse(
             held,
             answer,
@@ -219,15 +239,11 @@ class OllamaRoutes:
             explain=lambda error: failure(error, endpoint, model=asked.model),
             jobs=gateway.jobs,
             metrics=gateway.metrics,
-            record=record,
+            record=None if shown else record,
         )
 
     async def _read(self, request: Request, parse: Callable[[bytes], T]) -> T:
         return await read(request, parse, most_bytes=self._gateway.settings.max_body_bytes)
-
-    def _facts(self) -> Facts:
-        gateway = self._gateway
-        return {"job_id": gateway.new_job_id(), "now": gateway.now(), "seed": gateway.new_seed()}
 
     # ------------------------------------------------------------------ the store
 
@@ -260,6 +276,22 @@ class OllamaRoutes:
             stream=asked.stream,
         )
 
+    async def push(self, request: Request) -> Response:
+        """`POST /api/push`: there is no registry behind this server."""
+        asked = await self._read(request, admin.parse_push)
+        return ProgressResponse(
+            self._pushed(asked), Endpoint.PUSH, model=asked.model, stream=asked.stream
+        )
+
+    async def _pushed(self, asked: admin.PushRequest) -> AsyncGenerator[Progress, None]:
+        yield Progress(seq=0, status="retrieving manifest")
+        try:
+            await self._gateway.catalog.resolve(asked.name)
+        except ModelNotFoundError:
+            yield Progress(seq=1, status="couldn't retrieve manifest")
+            raise
+        raise DialectError(501, failures.NO_REGISTRY)
+
     async def create(self, request: Request) -> Response:
         """`POST /api/create`."""
         asked = await self._read(request, admin.parse_create)
@@ -279,3 +311,12 @@ class OllamaRoutes:
             model=asked.name.display if asked.name else "",
             stream=asked.stream,
         )
+
+    async def drain(self, request: Request) -> Response:
+        """`POST /api/drain`, which Ollama has not: one worker less."""
+        worker_id = await self._read(request, admin.parse_drain)
+        try:
+            await self._gateway.boards.drain(worker_id)
+        except RkllamaError as error:
+            return refuse(failure(error, Endpoint.DRAIN))
+        return Response(status_code=200)

@@ -11,7 +11,7 @@ from rkllama_protocol.messages import Progress
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rkllama_gateway.connection import Connection, watching
+from rkllama_gateway.connection import JSON_IN_STREAM, Connection, watching
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.ollama import failures, progress
 from rkllama_gateway.dialects.ollama.failures import Endpoint, failure
@@ -36,7 +36,8 @@ class ProgressResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; returns when the last byte is sent, or the client is gone."""
-        connection = Connection(send, failures, stream=self._stream)
+        # Contract 1.3: these answers come without a charset, streamed or not.
+        connection = Connection(send, failures, stream=self._stream, whole_type=JSON_IN_STREAM)
         async with asyncio.TaskGroup() as tasks, aclosing(self._records):
             playing = tasks.create_task(self._play(connection))
             # Cancelled, the generator tells the store on its way out.

@@ -20,7 +20,17 @@ class Settings(BaseSettings):
     no_worker_s: float = Field(default=30.0, gt=0)
     """How long a request waits when no worker there is could run its model."""
     max_waiting: int = Field(default=512, ge=1)
-    """Bound of waiting requests for each model; more are refused with 503."""
+    """Bound of waiting requests for each model and class, over all gateways; more are refused with 503."""
+    max_waiting_per_key: int = Field(default=0, ge=0)
+    """The same for each key, in this gateway; 0 is no bound."""
+    max_running_per_key: int = Field(default=0, ge=0)
+    """How many requests of a key workers are offered at a time, by this gateway; the others wait. 0 is no bound."""
+    max_wait_s: float = Field(default=0.0, ge=0)
+    """Deadline of a request that names none: if no worker takes it in that time, it fails; 0 is none."""
+    context_length: int = Field(default=0, ge=0)
+    """Tokens of context where neither request nor model says; 0 leaves it to the worker."""
+    origins: str = ""
+    """Origins of web pages that may ask, beside the built-in ones; commas between, one `*` in each."""
     max_body_bytes: int = Field(default=64 * 2**20, gt=0)
     """Most bytes of a request's body, but for blobs; a larger one is refused with 413."""
     drain_timeout_s: float = Field(default=30.0, ge=0)

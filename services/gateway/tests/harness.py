@@ -12,10 +12,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import httpx2
 from rkllama_gateway.app import build
+from rkllama_gateway.auth import Guard
 from rkllama_gateway.gateway import Gateway
 from rkllama_gateway.settings import Settings
 from rkllama_protocol import codec
@@ -44,8 +46,10 @@ from rkllama_protocol.messages import (
     ResidentModel,
     ResolvedModel,
     ResolveRequest,
+    ShowReply,
     StoreBeat,
     StreamCancel,
+    TagsReply,
     Ticket,
     Unload,
     VerifyRequest,
@@ -53,6 +57,7 @@ from rkllama_protocol.messages import (
 )
 from rkllama_protocol.subjects import GatewayVerb, StoreVerb, Subjects, WorkerVerb
 from rkllama_service import http
+from rkllama_service.keys import Auth
 
 M = TypeVar("M", bound=Message)
 
@@ -60,6 +65,7 @@ HANG_S = 40.0
 BEAT_S = 1.0
 LEASE_INTERVAL_S = 0.5
 ASK_S = 5.0
+EVERYBODY = Guard(Auth.OFF, Path("/nonexistent"))
 
 MODEL = ResolvedModel(
     name="m:latest",
@@ -115,15 +121,16 @@ class Attempt:
         await self.send(Chunk(seq=len(texts), finish="stop"))
         await self.finished()
 
-    async def finished(self) -> FinishedReply:
+    async def finished(self, reason: Literal["ended", "released"] = "ended") -> FinishedReply:
         """Report the end."""
-        reply = await self._ask(GatewayVerb.FINISHED, Finished, FinishedReply)
+        message = Finished(**self._attempt(), reason=reason)
+        reply = await self._ask(GatewayVerb.FINISHED, message, FinishedReply)
         self.die()
         return reply
 
     async def lease(self) -> bool:
         """Renew the lease; whether the job is still wanted."""
-        return (await self._ask(GatewayVerb.LEASE, Lease, LeaseReply)).wanted
+        return (await self._ask(GatewayVerb.LEASE, Lease(**self._attempt()), LeaseReply)).wanted
 
     def die(self) -> None:
         """Never be heard of again."""
@@ -137,15 +144,15 @@ class Attempt:
             await asyncio.sleep(LEASE_INTERVAL_S)
         self.unwanted.set()
 
-    async def _ask(
-        self, verb: GatewayVerb, kind: type[Lease] | type[Finished], reply: type[M]
-    ) -> M:
-        message = kind(
-            job_id=self.ticket.job_id,
-            attempt=self.ticket.attempt,
-            worker_id=self.worker.worker_id,
-            last_seq=self.last_seq,
-        )
+    def _attempt(self) -> dict[str, Any]:
+        return {
+            "job_id": self.ticket.job_id,
+            "attempt": self.ticket.attempt,
+            "worker_id": self.worker.worker_id,
+            "last_seq": self.last_seq,
+        }
+
+    async def _ask(self, verb: GatewayVerb, message: Message, reply: type[M]) -> M:
         subject = self.worker.subjects.gateway(self.ticket.gateway_id, verb)
         return await self.worker.bus.ask(subject, message, reply, timeout_s=ASK_S)
 
@@ -246,6 +253,9 @@ class ScriptedStore:
     async def listen(self) -> None:
         store, accepted = self.subjects.store, Accepted()
         await self.bus.answer(store(StoreVerb.RESOLVE), self._on_resolve)
+        tags, shown = TagsReply(models=(self.model,)), ShowReply(model=self.model)
+        await self.bus.answer(store(StoreVerb.TAGS), lambda _: codec.encode(tags))
+        await self.bus.answer(store(StoreVerb.SHOW), lambda _: codec.encode(shown))
         for verb, kind, queue in (
             (StoreVerb.PULL, PullRequest, self.streams),
             (StoreVerb.CREATE, CreateRequest, self.streams),
@@ -304,6 +314,8 @@ async def staged(
     model: ResolvedModel = MODEL,
     workers: int = 1,
     beat: dict[str, Any] | None = None,
+    guard: Guard = EVERYBODY,
+    debug: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Stage]:
     """A gateway that is ready, its store and its workers; `beat` changes what workers say."""
@@ -340,7 +352,8 @@ async def staged(
             workers=boards,
             tasks=tasks,
         )
-        async with http.serving(build(gateway, client, listen_host="127.0.0.1"), [sock]):
+        app = build(gateway, client, listen_host="127.0.0.1", guard=guard, debug=debug)
+        async with http.serving(app, [sock]):
             while (await client.get("/readyz")).status_code != httpx2.codes.OK:
                 continue
             yield stage

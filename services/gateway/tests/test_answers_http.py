@@ -119,6 +119,49 @@ async def test_a_failure_before_the_first_piece_has_a_status(
     assert (answer.status_code, answer.json()) == (400, {"error": too_long})
 
 
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_prompt_that_is_only_shown_is_one_object(
+    stage: Staged, path: str, *, stream: bool
+) -> None:
+    """Contract 2.7, also for a client that streams, as it is the default."""
+    fields: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "prompt": "hi"}
+    async with stage() as on:
+        asked = on.post(path, stream=stream, _debug_render_only=True, **fields)
+        attempt = await on.worker.take()
+        await attempt.send(Chunk(seq=0, rendered="<user>hi", finish="stop"))
+        await attempt.finished()
+        answer = await asked
+
+    assert attempt.job.render_only
+    assert (answer.status_code, answer.headers["content-type"]) == (200, ONE)
+    shown = answer.json()
+    assert shown["_debug_info"] == {"rendered_template": "<user>hi"}
+    assert shown["done"] is False
+    assert "done_reason" not in shown
+
+
+async def test_a_configured_origin_may_ask(stage: Staged) -> None:
+    """Contract 1.11: OLLAMA_ORIGINS."""
+    async with stage(workers=0, origins="https://*.example") as on:
+        allowed = await on.client.get("/api/version", headers={"origin": "https://a.example"})
+        other = await on.client.get("/api/version", headers={"origin": "https://a.test"})
+
+    assert (allowed.status_code, other.status_code) == (200, 403)
+    assert allowed.headers["access-control-allow-origin"] == "https://a.example"
+
+
+async def test_the_servers_context_length_is_the_jobs(stage: Staged) -> None:
+    """Contract 1.8."""
+    async with stage(context_length=1024) as on:
+        asked = on.chat()
+        attempt = await on.worker.take()
+        await attempt.say("a")
+        await asked
+
+    assert attempt.job.num_ctx == 1024
+
+
 async def test_a_failure_after_the_first_piece_is_the_last_line(stage: Staged) -> None:
     """Contract 1.3."""
     async with stage() as on:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
-from rkllama_gateway.job import BUFFER_BYTES, LEASE_S, RECONNECT_GRACE_S, HeldJob
+from rkllama_gateway.job import (
+    BUFFER_BYTES,
+    LEASE_S,
+    MAX_UNHEARD,
+    RECONNECT_GRACE_S,
+    HeldJob,
+    Loss,
+)
 from rkllama_protocol.codec import Chunk
-from rkllama_protocol.errors import RuntimeFailedError, WorkerLostError
+from rkllama_protocol.errors import (
+    EngineDiedError,
+    ExpiredError,
+    RuntimeFailedError,
+    WorkerLostError,
+)
 from rkllama_protocol.lifecycle import JobState
-from rkllama_protocol.messages import Job, ModelDetails, ResolvedModel
+from rkllama_protocol.messages import Job, ModelDetails, ResolvedModel, Resume
 from rkllama_protocol.subjects import JobClass
 
 MODEL = ResolvedModel(
@@ -21,9 +35,15 @@ MODEL = ResolvedModel(
 NEVER = -1000.0
 
 
-def held_job() -> HeldJob:
+def held_job(*, deadline_at: float = math.inf) -> HeldJob:
     job = Job(job_id="j", model=MODEL, kind="chat", now="2026-01-01T00:00:00Z")
-    return HeldJob(job=job, job_class=JobClass.INTERACTIVE, order=1, accepted_at=0.0)
+    return HeldJob(
+        job=job,
+        job_class=JobClass.INTERACTIVE,
+        order=1,
+        accepted_at=0.0,
+        deadline_at=deadline_at,
+    )
 
 
 def running_job() -> HeldJob:
@@ -108,33 +128,130 @@ def test_a_job_that_showed_nothing_waits_again_as_the_next_attempt() -> None:
     assert held.claim("other", 2, 10.0)
 
 
-def test_a_job_in_mid_answer_fails_visibly_after_what_it_showed() -> None:
+def attempt(held: HeldJob, number: int, worker_id: str = "w") -> None:
+    """The board claims the attempt and renews its lease."""
+    assert held.claim(worker_id, number, 0.0)
+    held.lease(worker_id, number, -1, 0.0)
+
+
+def lose(held: HeldJob, loss: Loss, worker_id: str, number: int) -> None:
+    match loss:
+        case Loss.LEASE:
+            held.lease_lost(10.0, reconnected_at=NEVER)
+        case Loss.ENGINE | Loss.LOAD:
+            held.chunk(number, Chunk(seq=held.next_seq, error_code=loss.value), 10)
+        case Loss.RELEASED:
+            held.released()
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_the_next_attempt_gets_every_id_and_what_it_must_not_change(loss: Loss) -> None:
     held = running_job()
-    held.chunk(1, text(0), 10)
-    held.lease_lost(10.0, reconnected_at=NEVER)
+    held.chunk(1, Chunk(seq=0, ids=(5,), content="a", prompt_tokens=7, prompt_hash="h"), 10)
+    held.chunk(1, Chunk(seq=1, ids=(6, 7), content="b"), 10)
+    lose(held, loss, "w", 1)
+
+    assert (held.state, held.attempt, held.losses) == (JobState.WAITING, 2, [loss])
+    assert held.job.resume == Resume(ids=(5, 6, 7), prompt_hash="h")
+    assert [chunk.content for chunk in held.take()] == ["a", "b"]
+
+
+def test_counts_and_durations_are_of_the_whole_answer() -> None:
+    held = running_job()
+    first = {"prompt_tokens": 7, "prompt_hash": "h"}
+    held.chunk(1, Chunk(seq=0, ids=(5,), prefill_ns=10, decode_ns=1, **first), 10)
+    held.chunk(1, Chunk(seq=1, ids=(6,), prefill_ns=10, decode_ns=4), 10)
+    lose(held, Loss.LEASE, "w", 1)
+    attempt(held, 2)
+    held.chunk(2, Chunk(seq=0, ids=(7,), prefill_ns=20, decode_ns=1, **first), 10)
+    held.chunk(2, Chunk(seq=1, finish="stop", prefill_ns=20, decode_ns=2), 10)
+
+    chunks = held.take()
+    assert [chunk.seq for chunk in chunks] == [0, 1, 2, 3]
+    assert [chunk.prompt_tokens for chunk in chunks] == [7, 0, 0, 0]
+    assert [(chunk.prefill_ns, chunk.decode_ns) for chunk in chunks] == [
+        (10, 1), (10, 4), (30, 5), (30, 6),
+    ]  # fmt: skip
+
+
+def test_an_attempt_counts_what_it_did_not_finish_to_the_next_but_one() -> None:
+    held = running_job()
+    held.chunk(1, Chunk(seq=0, ids=(5,), prefill_ns=10, prompt_hash="h"), 10)
+    lose(held, Loss.RELEASED, "w", 1)
+    attempt(held, 2)
+    held.chunk(2, Chunk(seq=0, ids=(6,), prefill_ns=20), 10)
+    lose(held, Loss.RELEASED, "w", 2)
+    attempt(held, 3)
+    held.chunk(3, Chunk(seq=0, ids=(7,), prefill_ns=30), 10)
+
+    assert held.job.resume == Resume(ids=(5, 6), prompt_hash="h")
+    assert held.take()[-1].prefill_ns == 60
+
+
+def test_an_embedding_goes_on_at_the_first_missing_vector() -> None:
+    held = running_job()
+    held.chunk(1, Chunk(seq=0, vector="AAAA", prompt_tokens=3), 10)
+    lose(held, Loss.LEASE, "w", 1)
+    attempt(held, 2)
+    held.chunk(2, Chunk(seq=0, vector="BBBB", prompt_tokens=4), 10)
+
+    assert held.job.resume == Resume(vectors=1)
+    assert [chunk.prompt_tokens for chunk in held.take()] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("losses", "ended"),
+    [
+        ([(Loss.LEASE, "a"), (Loss.LEASE, "a")], False),
+        ([(Loss.LEASE, "a"), (Loss.LEASE, "a"), (Loss.LEASE, "a")], True),
+        ([(Loss.LEASE, "a"), (Loss.LEASE, "b")], True),
+        ([(Loss.ENGINE, "a"), (Loss.LEASE, "b")], True),
+        ([(Loss.LOAD, "a"), (Loss.LOAD, "b")], False),
+        ([(Loss.LOAD, "a"), (Loss.LOAD, "b"), (Loss.LOAD, "c")], True),
+        ([(Loss.RELEASED, name) for name in "abcdef"], False),
+    ],
+)
+def test_how_often_a_job_is_tried(losses: list[tuple[Loss, str]], *, ended: bool) -> None:
+    held = held_job()
+    for number, (loss, worker_id) in enumerate(losses, 1):
+        attempt(held, number, worker_id)
+        lose(held, loss, worker_id, number)
+
+    assert held.ended is ended
+    assert (held.error is not None) is ended
+
+
+def test_a_job_is_given_up_with_the_last_failure_after_what_it_showed() -> None:
+    held = held_job()
+    for number in (1, 2, 3):
+        attempt(held, number)
+        held.chunk(number, text(0), 10)
+        lose(held, Loss.ENGINE, "w", number)
+
+    assert isinstance(held.error, EngineDiedError)
+    assert "3 attempts" in str(held.error)
+    assert len(held.take()) == 3
+
+
+def test_an_engine_that_dies_before_the_first_lease_counts() -> None:
+    held = held_job()
+    for number in (1, 2, 3):
+        held.claim("w", number, 0.0)
+        lose(held, Loss.ENGINE, "w", number)
 
     assert held.ended
-    assert isinstance(held.error, WorkerLostError)
-    assert len(held.take()) == 1
 
 
-def test_a_job_that_three_boards_died_of_is_failed() -> None:
+def test_an_attempt_that_never_renewed_counts_only_as_one_of_five_in_a_row() -> None:
     held = held_job()
-    for attempt in (1, 2, 3):
-        held.claim("w", attempt, 0.0)
-        held.lease("w", attempt, -1, 0.0)
-        held.lease_lost(10.0, reconnected_at=NEVER)
-
-    assert isinstance(held.error, WorkerLostError)
-
-
-def test_an_attempt_that_never_renewed_does_not_count() -> None:
-    held = held_job()
-    for attempt in range(1, 10):
-        assert held.claim("w", attempt, 0.0)
+    for number in range(1, MAX_UNHEARD):
+        assert held.claim("w", number, 0.0)
         held.lease_lost(10.0, reconnected_at=NEVER)
 
     assert held.state is JobState.WAITING
+    assert held.claim("w", MAX_UNHEARD, 0.0)
+    held.lease_lost(10.0, reconnected_at=NEVER)
+    assert isinstance(held.error, WorkerLostError)
 
 
 def test_a_client_that_reads_too_slowly_is_cut_off() -> None:
@@ -180,3 +297,22 @@ def test_what_comes_after_the_end_is_dropped() -> None:
 
     assert held.take() == []
     assert "gone" in str(held.error)
+
+
+def test_a_job_that_nobody_took_fails_at_its_deadline() -> None:
+    held = held_job(deadline_at=5.0)
+
+    assert not held.expired(4.9)
+    assert held.expired(5.0)
+    assert isinstance(held.error, ExpiredError)
+
+
+def test_a_deadline_is_no_bound_on_an_answer_that_began() -> None:
+    """Also where its board is lost: it goes on elsewhere as soon as it can."""
+    held = held_job(deadline_at=5.0)
+    held.claim("w", 1, 0.0)
+
+    assert not held.expired(9.0)
+    assert held.lease_lost(9.0, reconnected_at=NEVER)
+    assert not held.expired(9.0)
+    assert held.state is JobState.WAITING

@@ -9,7 +9,7 @@ import socket
 import pytest
 from rkllama_protocol import codec
 from rkllama_protocol.codec import Chunk
-from rkllama_protocol.messages import Job
+from rkllama_protocol.messages import Job, Resume
 from rkllama_protocol.subjects import JobClass
 
 from services.gateway.tests.conftest import Staged
@@ -117,18 +117,96 @@ async def test_a_board_lost_before_its_first_chunk_is_replaced_unseen(stage: Sta
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_board_lost_in_mid_answer_is_told(stage: Staged, *, stream: bool) -> None:
-    async with stage() as on:
+async def test_an_answer_goes_on_when_its_board_is_lost(stage: Staged, *, stream: bool) -> None:
+    async with stage(workers=2) as on:
         asked = on.chat(stream=stream)
-        attempt = await on.worker.take()
-        await attempt.send(text(0, "a"))
-        attempt.die()
+        lost = await on.worker.take()
+        await lost.send(text(0, "a", prompt_tokens=7, prompt_hash="h"))
+        lost.die()
+        assert (await on.workers[1].tickets.get()).attempt == 1
+        attempt = await on.workers[1].take()
+        await attempt.say("b", "c")
         answer = await asked
 
-    error = {"error": "the worker w0 was lost in mid-answer"}
+    assert attempt.job == lost.job.model_copy(update={"resume": Resume(ids=(1,), prompt_hash="h")})
+    assert said(answer) == "abc"
+    assert lines(answer)[-1]["eval_count"] == 3
+    assert lines(answer)[-1]["prompt_eval_count"] == 7
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_job_that_two_boards_died_of_is_told(stage: Staged, *, stream: bool) -> None:
+    async with stage(workers=2) as on:
+        asked = on.chat(stream=stream)
+        first = await on.worker.take()
+        await first.send(text(0, "a"))
+        first.die()
+        assert (await on.workers[1].tickets.get()).attempt == 1
+        second = await on.workers[1].take()
+        await second.send(text(0, "b"))
+        second.die()
+        answer = await asked
+
+    error = {"error": "the worker w1 was lost in mid-answer; given up after 2 attempts"}
     assert answer.status_code == (200 if stream else 500)
     assert lines(answer)[-1] == error
-    assert len(lines(answer)) == (2 if stream else 1)
+    assert len(lines(answer)) == (3 if stream else 1)
+
+
+async def test_a_board_that_hands_its_job_over_is_followed_at_once(stage: Staged) -> None:
+    """What it sent last is asked for first, if it was lost."""
+    async with stage(workers=2) as on:
+        asked = on.chat()
+        first = await on.worker.take()
+        first.last_seq = 0
+        assert (await first.finished("released")).replay_from == 0
+        await first.send(text(0, "a"))
+        assert (await first.finished("released")).replay_from is None
+        assert (await on.workers[1].tickets.get()).attempt == 1
+        second = await on.workers[1].take()
+        await second.say("b")
+        answer = await asked
+
+    assert second.job.resume == Resume(ids=(1,))
+    assert said(answer) == "ab"
+
+
+async def test_an_engine_that_died_is_replaced_on_the_same_board(stage: Staged) -> None:
+    async with stage() as on:
+        asked = on.chat()
+        first = await on.worker.take()
+        await first.send(text(0, "a"), Chunk(seq=1, error_code="engine_died", error_message="x"))
+        await first.finished()
+        second = await on.worker.take()
+        await second.say("b")
+        answer = await asked
+
+    assert said(answer) == "ab"
+
+
+async def test_a_model_that_does_not_load_here_is_loaded_elsewhere(stage: Staged) -> None:
+    failed = Chunk(seq=0, error_code="load_failed", error_message="no memory")
+    async with stage(workers=2) as on:
+        asked = on.chat()
+        first = await on.worker.take()
+        await first.send(failed)
+        assert (await on.workers[1].tickets.get()).attempt == 1
+        second = await on.workers[1].take()
+        await second.say("b")
+        answer = await asked
+
+    assert said(answer) == "b"
+
+
+async def test_a_model_that_loads_nowhere_is_told_at_once(stage: Staged) -> None:
+    failed = Chunk(seq=0, error_code="load_failed", error_message="no memory")
+    async with stage() as on:
+        asked = on.chat(stream=False)
+        await (await on.worker.take()).send(failed)
+        answer = await asked
+
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "no memory"}
 
 
 async def test_a_large_body_is_fetched_in_pieces(stage: Staged) -> None:

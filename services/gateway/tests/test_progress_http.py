@@ -50,6 +50,7 @@ async def test_without_a_stream_success_is_the_answer(
         answer = await asked
 
     assert (answer.status_code, answer.json()) == (200, ONE)
+    assert answer.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -63,6 +64,7 @@ async def test_a_pull_that_fails_says_why(stage: Staged, *, stream: bool) -> Non
 
     error = {"error": "pull model manifest: file does not exist"}
     assert answer.status_code == (200 if stream else 500)
+    assert answer.headers["content-type"] == f"application/{'x-ndjson' if stream else 'json'}"
     assert json.loads(answer.text.splitlines()[-1]) == error
 
 

@@ -1,12 +1,16 @@
 """Go types, as far as requests have them: how a decoded JSON value becomes one (contract 1.2).
 
-    STRING BOOL INT ANY RAW              what they are called in Go
+    STRING BOOL INT FLOAT ANY RAW        what they are called in Go
+    pointer                              the same, where null takes an earlier value away
     array mapping struct                 made of others; a struct is a table of JSON names
     decoding_itself parsed checked       types with an `UnmarshalJSON` of their own
     verbatim                             checked like a struct, kept like `any`
 
 As in Go, the first value of a wrong type is remembered and told at the end, while a type that
 decodes itself refuses at once.
+
+Each knows the JSON Schema of what it takes, a struct's under its name, for the document that
+describes the API (`openapi`).
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rkllama_gateway.dialects.goscan import MAX_DEPTH
@@ -71,14 +75,17 @@ class Kind:
     """What null is as an element of a list."""
     forgets: bool = True
     """Whether null after a value takes that value away; in Go it does where nil can be stored."""
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    """JSON Schema of what it takes; null, which is the same as nothing, is not told."""
 
 
-def struct(go: str, fields: Mapping[str, Kind]) -> Kind:
-    """A struct of package `api`; field names are lower case and match in any case."""
+def struct(go: str, fields: Mapping[str, Kind], *, package: str = "api") -> Kind:
+    """A struct of Ollama's; field names are lower case and match in any case."""
+    full = f"{package}.{go}"
 
     def take(value: Any, trail: Trail) -> dict[str, Any] | None:
         if not isinstance(value, Pairs):
-            trail.mismatch(_kind_of(value), f"api.{go}")
+            trail.mismatch(_kind_of(value), full)
             return None
         outer = trail.struct
         if not trail.named_by_caller:
@@ -99,7 +106,17 @@ def struct(go: str, fields: Mapping[str, Kind]) -> Kind:
         trail.struct = outer
         return taken
 
-    return Kind(go=f"api.{go}", take=take, zero=dict, forgets=False)
+    schema = {
+        "title": go if package == "api" else full,
+        "type": "object",
+        "properties": {name: kind.schema for name, kind in fields.items()},
+    }
+    return Kind(go=full, take=take, zero=dict, forgets=False, schema=schema)
+
+
+def pointer(kind: Kind) -> Kind:
+    """A pointer to it."""
+    return replace(kind, forgets=True)
 
 
 def decoding_itself(kind: Kind, *, go: str) -> Kind:
@@ -114,13 +131,15 @@ def decoding_itself(kind: Kind, *, go: str) -> Kind:
             raise RefusalError(inner.wrong)
         return taken
 
-    return Kind(go=kind.go, take=take, zero=kind.zero, forgets=False)
+    return Kind(go=kind.go, take=take, zero=kind.zero, forgets=False, schema=kind.schema)
 
 
-def parsed(function: Callable[[Any], Any], *, of: Kind | None = None) -> Kind:
+def parsed(
+    function: Callable[[Any], Any], *, schema: Mapping[str, Any], of: Kind | None = None
+) -> Kind:
     """A type that decodes itself, from what `of` makes of the value (`ANY`, unless it says else).
 
-    `function` may raise ValueError with Go's text.
+    `function` may raise ValueError with Go's text; `schema` says what it does not refuse.
     """
 
     def take(value: Any, trail: Trail) -> Any:
@@ -133,10 +152,10 @@ def parsed(function: Callable[[Any], Any], *, of: Kind | None = None) -> Kind:
         except ValueError as error:
             raise RefusalError(str(error)) from None
 
-    return Kind(go="", take=take, zero=lambda: None)
+    return Kind(go="", take=take, zero=lambda: None, schema=schema)
 
 
-def checked(function: Callable[[str], str | None], *, go: str) -> Kind:
+def checked(function: Callable[[str], str | None], *, go: str, schema: Mapping[str, Any]) -> Kind:
     """A string that must satisfy `function`, which gives Go's text about it or None."""
 
     def take(value: Any, trail: Trail) -> str:
@@ -147,7 +166,7 @@ def checked(function: Callable[[str], str | None], *, go: str) -> Kind:
             trail.fail(complaint)
         return text
 
-    return Kind(go=go, take=take, zero=str)
+    return Kind(go=go, take=take, zero=str, schema=schema)
 
 
 def array(of: Kind, *, go: str = "") -> Kind:
@@ -160,7 +179,8 @@ def array(of: Kind, *, go: str = "") -> Kind:
             return []
         return [of.zero() if item is None else of.take(item, trail) for item in value]
 
-    return Kind(go=name, take=take, zero=list)
+    schema = {"type": "array", "items": of.schema}
+    return Kind(go=name, take=take, zero=list, schema=schema)
 
 
 def mapping(of: Kind) -> Kind:
@@ -175,7 +195,8 @@ def mapping(of: Kind) -> Kind:
             _clean(key): of.zero() if item is None else of.take(item, trail) for key, item in value
         }
 
-    return Kind(go=name, take=take, zero=dict)
+    schema = {"type": "object", "additionalProperties": of.schema}
+    return Kind(go=name, take=take, zero=dict, schema=schema)
 
 
 def verbatim(kind: Kind) -> Kind:
@@ -185,7 +206,7 @@ def verbatim(kind: Kind) -> Kind:
         kind.take(value, trail)
         return ANY.take(value, trail)
 
-    return Kind(go=kind.go, take=take, zero=kind.zero)
+    return Kind(go=kind.go, take=take, zero=kind.zero, schema=kind.schema)
 
 
 def _take_raw(value: Any, _: Trail) -> Any:
@@ -216,6 +237,16 @@ def _take_integer(value: Any, trail: Trail) -> int:
     return 0
 
 
+def _take_float(value: Any, trail: Trail) -> float:
+    if isinstance(value, Number):
+        if not math.isinf(number := float(value)):
+            return number
+        trail.mismatch(f"number {value}", "float64")
+    else:
+        trail.mismatch(_kind_of(value), "float64")
+    return 0.0
+
+
 def _take_any(value: Any, trail: Trail, depth: int = 0) -> Any:
     if isinstance(value, Number):
         return _number(value, trail)
@@ -240,10 +271,14 @@ def _number(text: str, trail: Trail) -> float:
     return int(number) if abs(number) <= _EXACT and number.is_integer() else number
 
 
-STRING = Kind(go="string", take=_take_text, zero=str, forgets=False)
-BOOL = Kind(go="bool", take=_take_flag, zero=bool, forgets=False)
-BOOL_POINTER = Kind(go="bool", take=_take_flag, zero=bool)
-INT = Kind(go="int", take=_take_integer, zero=int, forgets=False)
+_TEXT = {"type": "string"}
+_FLAG = {"type": "boolean"}
+
+STRING = Kind(go="string", take=_take_text, zero=str, forgets=False, schema=_TEXT)
+BOOL = Kind(go="bool", take=_take_flag, zero=bool, forgets=False, schema=_FLAG)
+BOOL_POINTER = Kind(go="bool", take=_take_flag, zero=bool, schema=_FLAG)
+INT = Kind(go="int", take=_take_integer, zero=int, forgets=False, schema={"type": "integer"})
+FLOAT = Kind(go="float64", take=_take_float, zero=float, forgets=False, schema={"type": "number"})
 ANY = Kind(go="interface {}", take=_take_any, zero=lambda: None)
 RAW = Kind(go="json.RawMessage", take=_take_raw, zero=lambda: None)
 """Kept for somebody else to judge: no value in it is wrong here."""

@@ -99,6 +99,11 @@ def judge_origin(
     return OriginVerdict(status=204, headers=(allow, *_PREFLIGHT, *vary))
 
 
+def origins(text: str) -> tuple[str, ...]:
+    """The origins in a list with commas, as `OLLAMA_ORIGINS` has it."""
+    return tuple(origin.strip() for origin in text.split(",") if origin.strip())
+
+
 def origin_allowed(origin: str, patterns: Sequence[str]) -> bool:
     """Whether one of `patterns` stands for `origin`."""
     return any(_matches(origin.lower(), pattern.strip().lower()) for pattern in patterns)
@@ -112,19 +117,11 @@ def _matches(origin: str, pattern: str) -> bool:
     return long_enough and origin.startswith(head) and origin.endswith(tail)
 
 
-def is_loopback(address: str) -> bool:
-    """Whether a server that listens on `address` is reached from its own machine only.
-
-    Only then the host is checked: what listens wider is reached by names that nobody here knows.
-    """
-    if address.lower() == "localhost":
-        return True
-    found = _address(address)
-    return found is not None and found.is_loopback
-
-
 def host_allowed(host: str, *, hostname: str, own_addresses: frozenset[str] = frozenset()) -> bool:
     """Whether the header `Host` names this machine, or one that only a local network knows.
+
+    To be asked only by what listens on loopback: what listens wider is reached by names that nobody
+    here knows.
 
     Args:
         host: The header, port included; may be empty.

@@ -28,6 +28,7 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "/api/show": _POST,
     "/api/pull": _POST,
     "/api/verify": _POST,  # ours
+    "/api/drain": _POST,  # ours
     "/api/push": _POST,
     "/api/create": _POST,
     "/api/copy": _POST,
@@ -44,11 +45,15 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "/v1/embeddings": _POST,
     "/v1/responses": _POST,
     "/v1/messages": _POST,
+    "/v1/messages/count_tokens": _POST,  # ours
     "/v1/audio/transcriptions": _POST,
     "/v1/models": ("GET",),
     "/v1/models/{model}": ("GET",),
 }
 """Path to methods, in the order of the header `Allow`; a part in braces is any one segment."""
+
+OWN_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/openapi.json", "/api/debug"})
+"""Paths outside Ollama's, which choose their methods themselves."""
 
 _PREFIXES = {
     path[: path.index("{")]: methods for path, methods in ROUTES.items() if path.endswith("}")
@@ -68,6 +73,11 @@ def allowed(path: str) -> tuple[str, ...]:
         return methods
     prefix, _, segment = path.rpartition("/")
     return _PREFIXES.get(f"{prefix}/", ()) if segment else ()
+
+
+def is_known(path: str) -> bool:
+    """Whether a decoded path is a route, of whatever method."""
+    return path in OWN_PATHS or bool(allowed(path))
 
 
 def redirect(path: str, method: str) -> Redirect | None:

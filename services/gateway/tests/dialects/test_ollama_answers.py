@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rkllama_gateway.dialects import failing
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.ollama import failures, listings, progress
 from rkllama_gateway.dialects.ollama.admin import ShowRequest
@@ -31,6 +32,21 @@ GOLDEN = Path(__file__).parent / "golden"
 NOW_NS = 1_700_000_000_123_456_000
 STEP_NS = 50_000_000
 CALL = {"id": "call_1", "function": {"index": 0, "name": "f", "arguments": {"a": "<"}}}
+
+SURE = {"token": "a", "logprob": -0.25, "bytes": [97], "top_logprobs": []}
+TOLD = (
+    Chunk(seq=0, ids=(1,), logprobs=(SURE | {"token": "x"},)),
+    Chunk(
+        seq=1,
+        ids=(2,),
+        content="a",
+        logprobs=(SURE | {"top_logprobs": [{"token": "<", "logprob": -1.5, "bytes": [60]}]},),
+    ),
+    Chunk(seq=2, ids=(3,), tool_calls=(CALL,), logprobs=(SURE,)),
+    Chunk(seq=3, ids=(4,), logprobs=(SURE | {"token": "z"},)),
+    Chunk(seq=4, finish="length"),
+)
+"""The text of the first is told with the second; that of the fourth never."""
 
 CHUNKS = (
     Chunk(seq=0),
@@ -132,6 +148,8 @@ def processes() -> bytes:
     )
 
 
+SHOWN = (Chunk(seq=0, rendered="<|user|>\nhi", finish="stop"),)
+
 MADE: dict[str, Callable[[], bytes]] = {
     "chat_stream": lambda: streamed(chat_answer("Plain")),
     "chat_whole": lambda: collected(chat_answer("Plain")),
@@ -141,6 +159,12 @@ MADE: dict[str, Callable[[], bytes]] = {
     "generate_whole": lambda: collected(generate_answer("Plain")),
     "generate_raw": lambda: streamed(generate_answer("Plain", raw=True), CHUNKS[-1:]),
     "generate_unload": lambda: generate_answer("m").idle("unload", now_ns=NOW_NS),
+    "chat_logprobs_stream": lambda: streamed(chat_answer("m"), TOLD),
+    "chat_logprobs_whole": lambda: collected(chat_answer("m"), TOLD),
+    "generate_logprobs_stream": lambda: streamed(generate_answer("m"), TOLD),
+    "generate_logprobs_whole": lambda: collected(generate_answer("m"), TOLD),
+    "chat_rendered": lambda: collected(chat_answer("m", images=2), SHOWN),
+    "generate_rendered": lambda: collected(generate_answer("m"), SHOWN),
     "tags": lambda: listings.tags(TagsReply(models=(MODEL, BARE))),
     "tags_empty": lambda: listings.tags(TagsReply()),
     "ps": processes,
@@ -164,6 +188,18 @@ def test_chunks_without_visible_text_give_no_record() -> None:
 
     assert answer.record(CHUNKS[0], now_ns=NOW_NS, elapsed_ns=1) is None
     assert answer.record(CHUNKS[3], now_ns=NOW_NS, elapsed_ns=2) is None
+
+
+@pytest.mark.parametrize("made", [chat_answer, generate_answer])
+def test_every_token_has_its_logprob_once(made: Callable[[str], Answer]) -> None:
+    """Contract 2.7: also where its text comes later, or never."""
+    records = [json.loads(line) for line in streamed(made("m"), TOLD).splitlines()]
+    whole = json.loads(collected(made("m"), TOLD))
+
+    told = [entry["token"] for record in records for entry in record.get("logprobs", ())]
+    assert told == [entry["token"] for entry in whole["logprobs"]] == ["x", "a", "a", "z"]
+    assert [len(record.get("logprobs", ())) for record in records] == [2, 1, 1]
+    assert [len(entry.get("top_logprobs", ())) for entry in whole["logprobs"]] == [0, 1, 0, 0]
 
 
 def test_one_object_is_one_line() -> None:
@@ -266,13 +302,13 @@ def test_an_unknown_model_in_the_words_of_each_endpoint(
 
 
 def test_every_code_has_a_status() -> None:
-    assert failures.STATUS.keys() == BY_CODE.keys()
+    assert failing.STATUS.keys() == BY_CODE.keys()
 
 
 @pytest.mark.parametrize(
     ("code", "status", "text", "retry_after_s"),
     [
-        ("overloaded", 503, failures.BUSY, 1.0),
+        ("overloaded", 503, failing.BUSY, 1.0),
         ("no_worker", 503, "why", 1.0),
         ("unreachable", 503, "why", 1.0),
         ("invalid_job", 400, "why", None),

@@ -14,7 +14,8 @@ from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.ollama.failures import Endpoint
 from rkllama_gateway.dialects.ollama.jobs import LoadIntent, UnloadIntent, embed_job
 from rkllama_gateway.dialects.ollama.requests import parse_embed, parse_embeddings
-from rkllama_gateway.dialects.ollama.vectors import EmbedAnswer, normalised
+from rkllama_gateway.dialects.ollama.vectors import EmbedAnswer
+from rkllama_gateway.dialects.vectors import normalised
 from rkllama_protocol.codec import Chunk
 from rkllama_protocol.messages import Job, ModelDetails, ResolvedModel, Sampling
 
@@ -230,7 +231,7 @@ def test_an_option_of_the_wrong_type_is_a_failure_of_the_server() -> None:
 
 CHUNKS = (
     Chunk(seq=0, vector=packed(3, 4, 0), prompt_tokens=2, prefill_ns=3_000_000),
-    Chunk(seq=1, vector=packed(0.1, -1e-7, 0.25), prompt_tokens=5),
+    Chunk(seq=1, vector=packed(0.1, -1e-7, 0.25), prompt_tokens=5, prefill_ns=14_000_000),
     Chunk(seq=2, finish="stop"),
 )
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.ollama.jobs import LoadIntent, UnloadIntent, chat_job, generate_job
-from rkllama_gateway.dialects.ollama.options import KINDS
 from rkllama_gateway.dialects.ollama.requests import parse_chat, parse_generate
+from rkllama_gateway.dialects.options import KINDS
+from rkllama_modelfile import twin
 from rkllama_protocol.messages import ChatMessage, Job, ModelDetails, ResolvedModel, Sampling
 
 NOW = "2026-01-02T03:04:05Z"
@@ -30,14 +31,18 @@ def plain(*capabilities: str, **facts: Any) -> ResolvedModel:
     )
 
 
-def chat(model: ResolvedModel, **fields: Any) -> Job | LoadIntent | UnloadIntent:
+def chat(
+    model: ResolvedModel, *, served: int = 0, **fields: Any
+) -> Job | LoadIntent | UnloadIntent:
     request = parse_chat(json.dumps({"model": "Plain", "messages": [USER], **fields}).encode())
-    return chat_job(request, model, job_id="j", now=NOW, seed=77)
+    return chat_job(request, model, job_id="j", now=NOW, seed=77, context_length=served)
 
 
-def generate(model: ResolvedModel, **fields: Any) -> Job | LoadIntent | UnloadIntent:
+def generate(
+    model: ResolvedModel, *, served: int = 0, **fields: Any
+) -> Job | LoadIntent | UnloadIntent:
     request = parse_generate(json.dumps({"model": "Plain", "prompt": "hi", **fields}).encode())
-    return generate_job(request, model, job_id="j", now=NOW, seed=77)
+    return generate_job(request, model, job_id="j", now=NOW, seed=77, context_length=served)
 
 
 def run(intent: Job | LoadIntent | UnloadIntent) -> Job:
@@ -170,28 +175,134 @@ def test_what_the_model_cannot_do_is_refused_in_ollamas_words(
     assert refusal(function, plain(*capabilities), **fields) == (status, text)
 
 
+ABLE = plain("completion", "thinking", "insert", "vision", "tools")
+
+
+@pytest.mark.parametrize("function", [chat, generate])
 @pytest.mark.parametrize(
-    ("function", "fields", "feature"),
+    ("fields", "asked"),
     [
-        (chat, {"think": True}, "think"),
-        (chat, {"format": "json"}, "format"),
-        (chat, {"format": {"type": "object"}}, "format"),
-        (chat, {"logprobs": True}, "logprobs"),
-        (chat, {"_debug_render_only": True}, "_debug_render_only"),
-        (generate, {"suffix": "s"}, "suffix"),
-        (generate, {"template": "t"}, "template"),
-        (generate, {"context": [1]}, "context"),
-        (generate, {"raw": True, "images": ["QQ=="]}, "images in raw mode"),
+        ({"think": "low"}, {"think": "low"}),
+        ({"think": False}, {"think": False}),
+        ({"format": "json"}, {"format": "json"}),
+        ({"format": {"type": "object"}}, {"format": {"type": "object"}}),
+        ({"logprobs": True}, {"top_logprobs": 0}),
+        ({"logprobs": True, "top_logprobs": 5}, {"top_logprobs": 5}),
+        ({"top_logprobs": 5}, {"top_logprobs": None}),
+        ({"_debug_render_only": True}, {"render_only": True}),
+        ({"truncate": False}, {"truncate": False}),
+        ({"shift": False}, {"shift": False}),
+        ({"truncate": None, "shift": None, "think": None}, {}),
+        ({"options": {"num_keep": 9.9}}, {"num_keep": 9}),
     ],
 )
-def test_what_this_server_cannot_do_yet_is_refused_and_never_ignored(
-    function: Any, fields: Any, feature: str
+def test_what_is_asked_for_is_in_the_job(
+    function: Any, fields: dict[str, Any], asked: dict[str, Any]
 ) -> None:
-    able = plain("completion", "thinking", "insert", "vision", "tools")
+    """Contract 2.7, 2.8."""
+    expected = run(function(ABLE)).model_copy(update=asked)
 
-    expected = (400, f"this server does not support {feature}")
+    assert run(function(ABLE, **fields)) == expected
 
-    assert refusal(function, able, **fields) == expected
+
+@pytest.mark.parametrize(
+    ("capabilities", "parameters", "asked", "think"),
+    [
+        (("completion",), {}, None, None),
+        (("completion",), {"think": True}, None, None),
+        (("completion", "thinking"), {}, None, True),
+        (("completion", "thinking"), {"think": False}, None, False),
+        (("completion", "thinking"), {"think": "high"}, None, "high"),
+        (("completion", "thinking"), {"think": 1}, None, True),
+        (("completion", "thinking"), {"think": False}, True, True),
+        (("completion", "thinking"), {"think": True}, False, False),
+    ],
+)
+def test_a_model_that_can_think_does_unless_it_is_told_not_to(
+    capabilities: tuple[str, ...], parameters: dict[str, Any], asked: Any, think: Any
+) -> None:
+    """Contract 2.7; `think` is a parameter of the predecessor's Modelfiles."""
+    model = plain(*capabilities, parameters=parameters)
+
+    assert run(chat(model, think=asked)).think == think
+    assert run(generate(model, think=asked)).think == think
+
+
+def test_a_context_takes_the_place_of_the_models_messages() -> None:
+    """Contract 2.7: its SYSTEM stays."""
+    model = plain(system="model says", messages=(EMBEDDED,))
+    job = run(generate(model, context=[5, 6]))
+
+    assert (job.messages, job.context) == ((SYSTEM, SAID), (5, 6))
+
+
+def test_a_suffix_goes_with_the_prompt_alone() -> None:
+    """Contract 2.7."""
+    model = plain("completion", "insert", system="model says", messages=(EMBEDDED,))
+    job = run(generate(model, suffix="end", system="s", context=[5]))
+
+    assert (job.kind, job.prompt, job.suffix, job.messages) == ("completion", "hi", "end", ())
+    assert job.context == (5,)
+
+
+def test_a_raw_prompt_has_no_suffix() -> None:
+    job = run(generate(ABLE, suffix="end", raw=True))
+
+    assert (job.kind, job.prompt, job.suffix) == ("completion", "hi", "")
+
+
+@pytest.mark.parametrize("fields", [{"raw": True}, {"suffix": "s"}])
+def test_images_need_a_template_that_says_where_they_stand(fields: dict[str, Any]) -> None:
+    text = "this server does not support images without a template"
+
+    assert refusal(generate, ABLE, images=["QQ=="], **fields) == (400, text)
+
+
+@pytest.mark.parametrize(
+    ("given", "jinja"),
+    [
+        ("", ""),
+        ("{{ messages[0].content }}", "{{ messages[0].content }}"),
+        ("plain words", "plain words"),
+        ("{{ .Prompt }}", twin("{{ .Prompt }}")),
+        ("{{ .System }}: {{ .Prompt }}", twin("{{ .System }}: {{ .Prompt }}")),
+    ],
+)
+def test_a_template_is_for_this_request_alone(given: str, jinja: str) -> None:
+    """Ollama's own language is put into the one that engines render."""
+    assert run(generate(plain(), template=given)).template == jinja
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ .Prompt", "template: :1: unclosed action"),
+        ("{{ if .Prompt }}", "template: :1: unexpected EOF"),
+        (
+            "{{ range .Messages }}{{ .Content }}{{ end }}",
+            "template: this Go template is of no family",
+        ),
+    ],
+)
+def test_a_template_that_is_none_is_told(template: str, text: str) -> None:
+    """Contract 1.5."""
+    status, message = refusal(generate, plain(), template=template)
+
+    assert status == 500
+    assert message.startswith(text)
+
+
+@pytest.mark.parametrize("fields", [{"template": "{{ .x"}, {"format": "xml"}])
+def test_a_load_takes_no_notice_of_how_to_answer(fields: dict[str, Any]) -> None:
+    """As in Ollama, which looks at them behind the load."""
+    assert isinstance(generate(plain(), prompt="", **fields), LoadIntent)
+
+
+def test_a_wrong_option_comes_before_a_wrong_format() -> None:
+    """The order of checks (contract 1.5)."""
+    wrong = {"options": {"top_k": "x"}, "format": "xml", "template": "{{ .x"}
+
+    assert refusal(generate, plain(), **wrong)[1].startswith("option")
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -290,6 +401,27 @@ def test_the_context_stays_within_what_the_model_has(
     model = plain(*capabilities, details=ModelDetails(context_length=trained))
 
     assert run(chat(model, options={"num_ctx": asked})).num_ctx == used
+
+
+@pytest.mark.parametrize(
+    ("served", "parameters", "options", "used"),
+    [
+        (0, {}, {}, None),
+        (2048, {}, {}, 2048),
+        (9999, {}, {}, 4096),
+        (2048, {"num_ctx": 1024}, {}, 1024),
+        (2048, {"num_ctx": 1024}, {"num_ctx": 512}, 512),
+        (2048, {}, {"num_ctx": None}, 2048),
+    ],
+)
+def test_the_servers_context_comes_after_request_and_model(
+    served: int, parameters: dict[str, Any], options: dict[str, Any], used: int | None
+) -> None:
+    """Contract 1.8: OLLAMA_CONTEXT_LENGTH."""
+    model = plain(parameters=parameters, details=ModelDetails(context_length=4096))
+
+    assert run(chat(model, served=served, options=options)).num_ctx == used
+    assert run(generate(model, served=served, options=options)).num_ctx == used
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -311,6 +311,7 @@ def test_create_from_a_model_becomes_a_message_to_the_store() -> None:
             messages=[{"role": "USER", "content": "c"}],
             adapters={"l.gguf": DIGEST},
             quantization="q8_0",
+            tokenizer_repo="u/r",
         )
     )
 
@@ -323,6 +324,7 @@ def test_create_from_a_model_becomes_a_message_to_the_store() -> None:
     assert sent.parameters == {"top_k": 1, "stop": ["a"]}
     assert sent.messages == (ChatMessage(role="user", content="c"),)
     assert (sent.adapters, sent.quantize) == ({"l.gguf": DIGEST}, "q8_0")
+    assert sent.tokenizer_repo == "u/r"
 
 
 def test_verify_is_of_one_model_or_of_all() -> None:

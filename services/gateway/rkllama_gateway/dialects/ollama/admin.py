@@ -1,4 +1,4 @@
-"""Requests about models: show, pull, verify, copy, delete and create, as far as a body alone tells.
+"""Requests about models: show, pull, push, verify, copy, delete and create, as far as a body alone tells.
 
 Each parser does what Ollama does before it looks into its store, and gives parsed names; the store
 is asked with their `full` form, errors are told with the text as typed.
@@ -19,12 +19,11 @@ from rkllama_gateway.dialects.gojson import decode
 from rkllama_gateway.dialects.gotext import quote
 from rkllama_gateway.dialects.ollama import bodies
 from rkllama_gateway.dialects.ollama.requests import message
-from rkllama_gateway.dialects.ollama.targets import (
+from rkllama_gateway.dialects.targets import (
     INVALID,
     REMOTE_DETAILS,
     REQUIRED,
     is_on_hub,
-    parse,
     target,
 )
 
@@ -49,6 +48,16 @@ class PullRequest:
     """As typed."""
     source: str
     """What the store is asked for: a full name, or the place of a file on a hub as typed."""
+    stream: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushRequest:
+    """Send this model to a registry."""
+
+    model: str
+    """As typed."""
+    name: ModelName
     stream: bool = True
 
 
@@ -95,6 +104,8 @@ class CreateRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     messages: tuple[ChatMessage, ...] = ()
     quantize: str = ""
+    requires: str = ""
+    tokenizer_repo: str = ""
 
     def to_message(self, stream_id: str) -> StoreCreateRequest:
         """What the store is asked."""
@@ -110,6 +121,8 @@ class CreateRequest:
             parameters=dict(self.parameters),
             messages=self.messages,
             quantize=self.quantize,
+            requires=self.requires,
+            tokenizer_repo=self.tokenizer_repo,
         )
 
 
@@ -149,6 +162,21 @@ def parse_pull(body: bytes) -> PullRequest:
     )
 
 
+def parse_push(body: bytes) -> PushRequest:
+    """The body of `/api/push`.
+
+    Raises:
+        DialectError: It is no such request, or names no model.
+    """
+    fields = decode(body, bodies.PUSH)
+    typed = _model(fields)
+    return PushRequest(
+        model=typed,
+        name=target(typed, empty=DialectError(400, REQUIRED)),
+        stream=fields.get("stream", True),
+    )
+
+
 def parse_verify(body: bytes) -> VerifyRequest:
     """The body of `/api/verify`.
 
@@ -163,6 +191,18 @@ def parse_verify(body: bytes) -> VerifyRequest:
     )
 
 
+def parse_drain(body: bytes) -> str:
+    """The body of `/api/drain`: the worker's id.
+
+    Raises:
+        DialectError: It is no such request, or names no worker.
+    """
+    worker_id: str = decode(body, bodies.DRAIN).get("worker", "").strip()
+    if not worker_id:
+        raise DialectError(400, "worker is required")
+    return worker_id
+
+
 def parse_copy(body: bytes) -> CopyRequest:
     """The body of `/api/copy`.
 
@@ -173,10 +213,8 @@ def parse_copy(body: bytes) -> CopyRequest:
     names: dict[str, ModelName] = {}
     for side in ("source", "destination"):
         typed = fields.get(side, "")
-        name = parse(typed)
-        if name is None:
-            raise DialectError(400, f"{side} {quote(typed)} is invalid")
-        names[side] = name
+        invalid = f"{side} {quote(typed)} is invalid"
+        names[side] = target(typed, empty=DialectError(400, invalid), invalid=invalid, trim=False)
     return CopyRequest(
         model=fields["source"], source=names["source"], destination=names["destination"]
     )
@@ -208,9 +246,8 @@ def parse_create(body: bytes) -> CreateRequest:
     _check_files(files)
     _check_files(adapters)
     typed = _model(fields)
-    name = parse(typed)
-    if name is None:
-        raise DialectError(400, INVALID)
+    # A name that only means a model elsewhere is not given to one that is here: nobody could use it.
+    name = target(typed, empty=DialectError(400, INVALID), trim=False)
     base = fields.get("from", "")
     if not base and "files" not in fields:
         raise DialectError(400, "neither 'from' or 'files' was specified")
@@ -234,6 +271,8 @@ def parse_create(body: bytes) -> CreateRequest:
         parameters=fields.get("parameters", {}),
         messages=tuple(message(item) for item in fields.get("messages", ())),
         quantize=fields.get("quantize") or fields.get("quantization", ""),
+        requires=fields.get("requires", ""),
+        tokenizer_repo=fields.get("tokenizer_repo", ""),
     )
 
 

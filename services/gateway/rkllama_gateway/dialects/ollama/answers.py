@@ -10,7 +10,6 @@ or empty is left out (contract 1.9).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,55 +70,50 @@ class _Shape:
     opening: bytes
     """Between the time and the text of a line."""
     closing: bytes
-    """After the text of a line and what goes with it."""
-    body: Callable[[dict[str, Any], str], dict[str, Any]]
-    """The part of a record that holds the text, given what goes with it."""
-
-
-def _chat_body(extra: dict[str, Any], content: str) -> dict[str, Any]:
-    return {"message": {"role": "assistant", "content": content} | extra}
-
-
-def _generate_body(extra: dict[str, Any], content: str) -> dict[str, Any]:
-    return {"response": content} | extra
+    """After the text of a line, its thinking and, if they are in the message, its calls."""
+    in_message: bool
+    """Whether text, thinking and calls are in an object `message`."""
 
 
 _CHAT = _Shape(
     endpoint=Endpoint.CHAT,
     opening=b'","message":{"role":"assistant","content":',
-    closing=b'},"done":false}\n',
-    body=_chat_body,
+    closing=b'},"done":false',
+    in_message=True,
 )
 _GENERATE = _Shape(
     endpoint=Endpoint.GENERATE,
     opening=b'","response":',
-    closing=b',"done":false}\n',
-    body=_generate_body,
+    closing=b',"done":false',
+    in_message=False,
 )
 
 
-def chat_answer(model: str) -> Answer:
-    """The answer to one `/api/chat`; `model` as the client typed it."""
-    return Answer(_CHAT, model, with_context=False)
+def chat_answer(model: str, *, images: int = 0) -> Answer:
+    """The answer to one `/api/chat` with so many images; `model` as the client typed it."""
+    return Answer(_CHAT, model, images=images, with_context=False)
 
 
-def generate_answer(model: str, *, raw: bool = False) -> Answer:
+def generate_answer(model: str, *, raw: bool = False, images: int = 0) -> Answer:
     """The answer to one `/api/generate`; a raw one has no `context`."""
-    return Answer(_GENERATE, model, with_context=not raw)
+    return Answer(_GENERATE, model, images=images, with_context=not raw)
 
 
 class Answer:
     """One answer, streamed with `record`, or collected with `add` and told with `whole`."""
 
-    def __init__(self, shape: _Shape, model: str, *, with_context: bool) -> None:
+    def __init__(self, shape: _Shape, model: str, *, images: int, with_context: bool) -> None:
         self._shape = shape
         self._model = model
+        self._images = images
         self._with_context = with_context
         self._head = b'{"model":' + dumps(model) + b',"created_at":"'
         self._tally = _Tally(shape.endpoint, model)
         self._content: list[str] = []
         self._thinking: list[str] = []
         self._tool_calls: list[dict[str, Any]] = []
+        self._logprobs: list[dict[str, Any]] = []
+        """Not told yet: a token's text may come only with a later one."""
         self._last: Chunk | None = None
 
     def record(self, chunk: Chunk, *, now_ns: int, elapsed_ns: int) -> bytes | None:
@@ -131,10 +125,11 @@ class Answer:
             DialectError: The chunk says that the job failed.
         """
         self._tally.count(chunk, elapsed_ns)
+        self._logprobs += map(_told, chunk.logprobs)
         visible = chunk.content or chunk.thinking or chunk.tool_calls
         line = self._line(chunk, now_ns) if visible else b""
         if chunk.finish:
-            line += self._record({}, "", chunk, now_ns, elapsed_ns) + b"\n"
+            line += self._record(chunk, now_ns, elapsed_ns) + b"\n"
         return line or None
 
     def add(self, chunk: Chunk, *, elapsed_ns: int) -> None:
@@ -147,54 +142,63 @@ class Answer:
         self._content.append(chunk.content)
         self._thinking.append(chunk.thinking)
         self._tool_calls.extend(chunk.tool_calls)
+        self._logprobs += map(_told, chunk.logprobs)
         self._last = chunk
 
     def whole(self, *, now_ns: int, elapsed_ns: int) -> bytes:
         """Everything that was added, as one object without a line end."""
-        extra: dict[str, Any] = {}
-        if thinking := "".join(self._thinking):
-            extra["thinking"] = thinking
-        if self._tool_calls:
-            extra["tool_calls"] = self._tool_calls
-        return self._record(extra, "".join(self._content), self._last, now_ns, elapsed_ns)
+        if self._last is not None and self._last.rendered:
+            return self._rendered(self._last.rendered, now_ns)
+        return self._record(self._last, now_ns, elapsed_ns)
 
     def idle(self, reason: IdleReason, *, now_ns: int) -> bytes:
         """The answer to a request that only loads or unloads, streaming or not."""
-        return dumps(self._opened({}, "", now_ns) | {"done_reason": reason})
+        return dumps({**self._opened(now_ns), "done": True, "done_reason": reason})
 
     def _line(self, chunk: Chunk, now_ns: int) -> bytes:
-        parts = [
-            self._head,
-            utc(now_ns).encode(),
-            self._shape.opening,
-            dumps(chunk.content),
-        ]
+        calls = b',"tool_calls":' + dumps(chunk.tool_calls) if chunk.tool_calls else b""
+        inside, outside = (calls, b"") if self._shape.in_message else (b"", calls)
+        parts = [self._head, utc(now_ns).encode(), self._shape.opening, dumps(chunk.content)]
         if chunk.thinking:
             parts += (b',"thinking":', dumps(chunk.thinking))
-        if chunk.tool_calls:
-            parts += (b',"tool_calls":', dumps(chunk.tool_calls))
-        parts.append(self._shape.closing)
+        parts += (inside, self._shape.closing, outside)
+        if self._logprobs:
+            parts += (b',"logprobs":', dumps(self._logprobs))
+            self._logprobs.clear()
+        parts.append(b"}\n")
         return b"".join(parts)
 
-    def _record(
-        self,
-        extra: dict[str, Any],
-        content: str,
-        last: Chunk | None,
-        now_ns: int,
-        elapsed_ns: int,
-    ) -> bytes:
-        record = self._opened(extra, content, now_ns)
+    def _record(self, last: Chunk | None, now_ns: int, elapsed_ns: int) -> bytes:
+        """The final record, with all that was added; its keys in Ollama's order (contract 1.9)."""
+        record = self._opened(now_ns, "".join(self._content), "".join(self._thinking))
+        calls = {"tool_calls": self._tool_calls} if self._tool_calls else {}
+        if self._shape.in_message:
+            record["message"] |= calls
+        record["done"] = True
         if last and last.finish:
             record["done_reason"] = last.finish
         if last and last.context and self._with_context:
             record["context"] = last.context
-        return dumps(record | self._tally.metrics(elapsed_ns))
+        figures = self._tally.metrics(elapsed_ns)
+        logprobs = {"logprobs": self._logprobs} if self._logprobs else {}
+        if self._shape.in_message:
+            return dumps(record | logprobs | figures)
+        return dumps(record | figures | calls | logprobs)
 
-    def _opened(self, extra: dict[str, Any], content: str, now_ns: int) -> dict[str, Any]:
-        return {
-            "model": self._model,
-            "created_at": utc(now_ns),
-            **self._shape.body(extra, content),
-            "done": True,
-        }
+    def _opened(self, now_ns: int, content: str = "", thinking: str = "") -> dict[str, Any]:
+        opened: dict[str, Any] = {"model": self._model, "created_at": utc(now_ns)}
+        thought = {"thinking": thinking} if thinking else {}
+        if self._shape.in_message:
+            return opened | {"message": {"role": "assistant", "content": content} | thought}
+        return opened | {"response": content} | thought
+
+    def _rendered(self, prompt: str, now_ns: int) -> bytes:
+        """The answer to `_debug_render_only` (contract 2.7)."""
+        counted = {"image_count": self._images} if self._images else {}
+        info = {"rendered_template": prompt} | counted
+        return dumps({**self._opened(now_ns), "done": False, "_debug_info": info})
+
+
+def _told(entry: dict[str, Any]) -> dict[str, Any]:
+    """A token's logprob as clients get it: without a list where no other tokens were asked for."""
+    return {key: value for key, value in entry.items() if value or key != "top_logprobs"}

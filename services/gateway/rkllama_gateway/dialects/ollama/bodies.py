@@ -22,13 +22,13 @@ from rkllama_gateway.dialects.gokinds import (
     verbatim,
 )
 from rkllama_gateway.dialects.gotext import quote
+from rkllama_gateway.dialects.rules import THINK_LEVELS
 
-_LEVELS = ("high", "medium", "low", "max")
 _THINK_TEXT = '"high", "medium", "low", "max", true, or false'
 
 
 def _think(value: Any) -> bool | str:
-    if isinstance(value, str) and value not in _LEVELS:
+    if isinstance(value, str) and value not in THINK_LEVELS:
         raise ValueError(f"invalid think value: {quote(value)} (must be {_THINK_TEXT})")
     if isinstance(value, bool | str):
         return value
@@ -46,9 +46,14 @@ def _image(text: str) -> str | None:
     return None if at is None else f"illegal base64 data at input byte {at}"
 
 
-KEEP_ALIVE = parsed(keep_alive_s)
-THINK = parsed(_think, of=RAW)
-IMAGES = array(checked(_image, go="api.ImageData"), go="[]api.ImageData")
+_OBJECT = {"type": "object"}
+
+KEEP_ALIVE = parsed(keep_alive_s, schema={"type": ["number", "string"]})
+THINK = parsed(_think, schema={"enum": [True, False, *THINK_LEVELS]}, of=RAW)
+IMAGES = array(
+    checked(_image, go="api.ImageData", schema={"type": "string", "contentEncoding": "base64"}),
+    go="[]api.ImageData",
+)
 OPTIONS = mapping(ANY)
 
 TOOL_CALL = struct(
@@ -57,7 +62,7 @@ TOOL_CALL = struct(
         "id": STRING,
         "function": struct(
             "ToolCallFunction",
-            {"index": INT, "name": STRING, "arguments": parsed(_arguments)},
+            {"index": INT, "name": STRING, "arguments": parsed(_arguments, schema=_OBJECT)},
         ),
     },
 )
@@ -94,7 +99,7 @@ TOOL = verbatim(
                         {
                             "type": STRING,
                             "required": array(STRING),
-                            "properties": parsed(_arguments),
+                            "properties": parsed(_arguments, schema=_OBJECT),
                         },
                     ),
                 },
@@ -177,6 +182,20 @@ PULL = struct(
     },
 )
 
+PUSH = struct(
+    "PushRequest",
+    {
+        "model": STRING,
+        "name": STRING,
+        "insecure": BOOL,
+        "username": STRING,
+        "password": STRING,
+        "stream": BOOL_POINTER,
+    },
+)
+
+DRAIN = struct("DrainRequest", {"worker": STRING})
+
 VERIFY = struct("VerifyRequest", {"model": STRING, "name": STRING, "stream": BOOL_POINTER})
 
 COPY = struct("CopyRequest", {"source": STRING, "destination": STRING})
@@ -206,5 +225,7 @@ CREATE = struct(
         "parser": STRING,
         "requires": STRING,
         "info": OPTIONS,
+        # Ours: the repository of the tokenizer (HUGGINGFACE_PATH in the predecessor's Modelfiles).
+        "tokenizer_repo": STRING,
     },
 )

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from rkllama_protocol.errors import OverloadedError, RkllamaError, from_wire
+from rkllama_protocol.errors import RkllamaError, from_wire
 
 from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.failing import refusal
 from rkllama_gateway.dialects.gotext import dumps, quote
 
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
-CANCELED = "request canceled"
 NOT_IN_REGISTRY = "pull model manifest: file does not exist"
 """The CLI looks for this very phrase (contract 2.12)."""
 
-RETRY_AFTER_S = 1.0
+NO_REGISTRY = "this server has no registry to push models to"
 
 
 class Endpoint(StrEnum):
@@ -37,39 +36,14 @@ class Endpoint(StrEnum):
     CREATE = "create"
     COPY = "copy"
     DELETE = "delete"
-
-
-STATUS = {
-    "internal": 500,
-    "invalid_job": 400,
-    "prompt_too_long": 400,
-    "unsupported": 400,
-    "model_not_found": 404,
-    "invalid_model": 500,
-    "storage": 507,
-    "upstream": 500,
-    "overloaded": 503,
-    "no_worker": 503,
-    "runtime_failed": 500,
-    "worker_lost": 500,
-    "cancelled": 499,
-    "unreachable": 503,
-}
-"""Wire code to status; a code of a newer peer is 500."""
-
-_TEXT = {"overloaded": BUSY, "cancelled": CANCELED}
+    DRAIN = "drain"
 
 
 def failure(error: RkllamaError, endpoint: Endpoint, *, model: str = "") -> DialectError:
     """The refusal for `error`; `model` is the name as typed, for `show` its display form."""
     if error.code == "model_not_found":
         return model_not_found(endpoint, model)
-    status = STATUS.get(error.code, 500)
-    retry_after_s = RETRY_AFTER_S if status == 503 else None
-    if isinstance(error, OverloadedError):
-        retry_after_s = error.retry_after_s
-    text = _TEXT.get(error.code) or error.message or error.code
-    return DialectError(status, text, retry_after_s=retry_after_s)
+    return refusal(error)
 
 
 def fault(code: str, message: str, endpoint: Endpoint, *, model: str = "") -> DialectError:

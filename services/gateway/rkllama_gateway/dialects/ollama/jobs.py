@@ -1,28 +1,30 @@
 """From a request and the model it names to a job, with Ollama's checks in Ollama's order.
 
-    unload shortcut -> raw rule -> thinking -> capabilities -> not supported here -> options -> load
+    unload shortcut -> raw rule -> thinking -> capabilities -> options -> load -> template -> format
 
-What this server cannot do yet is refused by name, never ignored.
+What a model's runtime cannot do (logprobs, say) is refused where the job runs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
+from rkllama_modelfile import TemplateError, UnknownTemplateError, is_go, twin
 from rkllama_protocol.messages import ChatMessage, Job, ResolvedModel
 
+from rkllama_gateway.dialects import rules
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.gotext import quote
 from rkllama_gateway.dialects.ollama.failures import Endpoint
-from rkllama_gateway.dialects.ollama.options import run_options
 from rkllama_gateway.dialects.ollama.requests import (
     ChatRequest,
     EmbedRequest,
     GenerateRequest,
     Inference,
 )
+from rkllama_gateway.dialects.options import run_options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class _Facts:
     job_id: str
     now: str
     seed: int
+    context_length: int
 
 
 def chat_job(
@@ -62,8 +65,12 @@ def chat_job(
     job_id: str,
     now: str,
     seed: int,
+    context_length: int = 0,
 ) -> Job | LoadIntent | UnloadIntent:
-    """The job of a chat; `seed` is used if neither request nor model has one.
+    """The job of a chat.
+
+    `seed` and `context_length` are used if neither request nor model has any; a context of 0 is the
+    worker's to choose.
 
     Raises:
         DialectError: The model, or this server, cannot do what the request asks for.
@@ -71,18 +78,17 @@ def chat_job(
     common = request.common
     if not request.messages and common.keep_alive_s == 0:
         return UnloadIntent(model=model)
-    _check_model(common, model, Endpoint.CHAT)
+    rules.check_completion(model, typed=common.model, think=common.think, doing=Endpoint.CHAT)
     if request.tools:
-        _need(model, "tools")
-    if any(message.images for message in request.messages):
-        _need(model, "vision")
-    _check_server(common)
-    facts = _Facts(model=model, job_id=job_id, now=now, seed=seed)
-    if not request.messages:
-        return LoadIntent(job=_job(common, facts, "load"))
+        rules.need(model, "tools")
+    if request.image_count:
+        rules.need(model, "vision")
+    facts = _Facts(model=model, job_id=job_id, now=now, seed=seed, context_length=context_length)
     job = _job(common, facts, "chat")
-    return job.model_copy(
-        update={"messages": _conversation(request, model), "tools": request.tools}
+    if not request.messages:
+        return _load(job)
+    return _answered(
+        common, job, messages=rules.conversation(model, request.messages), tools=request.tools
     )
 
 
@@ -93,32 +99,31 @@ def generate_job(
     job_id: str,
     now: str,
     seed: int,
+    context_length: int = 0,
 ) -> Job | LoadIntent | UnloadIntent:
-    """The job of a prompt; `seed` is used if neither request nor model has one.
-
-    Raises:
-        DialectError: The model, or this server, cannot do what the request asks for.
-    """
+    """The job of a prompt; parameters and errors as `chat_job`."""
     common = request.common
     if not request.prompt and common.keep_alive_s == 0:
         return UnloadIntent(model=model)
     if request.raw and (request.template or request.system or request.context):
         raise DialectError(400, "raw mode does not support template, system, or context")
-    _check_model(common, model, Endpoint.GENERATE)
+    rules.check_completion(model, typed=common.model, think=common.think, doing=Endpoint.GENERATE)
     if request.suffix:
-        _need(model, "insert")
+        rules.need(model, "insert")
     if request.images:
-        _need(model, "vision")
-    for name in ("suffix", "template", "context"):
-        _refuse(name, asked=bool(getattr(request, name)))
-    _refuse("images in raw mode", asked=bool(request.raw and request.images))
-    _check_server(common)
-    facts = _Facts(model=model, job_id=job_id, now=now, seed=seed)
+        rules.need(model, "vision")
+    facts = _Facts(model=model, job_id=job_id, now=now, seed=seed, context_length=context_length)
+    job = _job(common, facts, "completion" if request.raw or request.suffix else "chat")
     if not request.prompt:
-        return LoadIntent(job=_job(common, facts, "load"))
+        return _load(job)
+    if request.images and job.kind == "completion":
+        raise DialectError(400, "this server does not support images without a template")
     if request.raw:
-        return _job(common, facts, "completion").model_copy(update={"prompt": request.prompt})
-    return _job(common, facts, "chat").model_copy(update={"messages": _prompt(request, model)})
+        return _answered(common, job, prompt=request.prompt)
+    rest = {"template": _template(request.template), "context": request.context}
+    if request.suffix:
+        return _answered(common, job, prompt=request.prompt, suffix=request.suffix, **rest)
+    return _answered(common, job, messages=_prompt(request, model), **rest)
 
 
 def embed_job(
@@ -128,6 +133,7 @@ def embed_job(
     job_id: str,
     now: str,
     seed: int,
+    context_length: int = 0,
 ) -> Job | LoadIntent | UnloadIntent:
     """The job of texts to embed; a model that talks can do that too (contract 1.5).
 
@@ -137,39 +143,33 @@ def embed_job(
     common = request.common
     if not request.inputs and common.keep_alive_s == 0:
         return UnloadIntent(model=model)
-    if {"embedding", "completion"}.isdisjoint(model.capabilities):
-        raise DialectError(400, f"{quote(common.model)} does not support {request.endpoint}")
-    facts = _Facts(model=model, job_id=job_id, now=now, seed=seed)
+    rules.check_embedding(model, typed=common.model, doing=request.endpoint)
+    facts = _Facts(model=model, job_id=job_id, now=now, seed=seed, context_length=context_length)
+    job = _job(common, facts, "embed")
     if not request.inputs:
-        return LoadIntent(job=_job(common, facts, "load"))
-    return _job(common, facts, "embed").model_copy(update={"inputs": request.inputs})
-
-
-def _conversation(request: ChatRequest, model: ResolvedModel) -> tuple[ChatMessage, ...]:
-    """The model's SYSTEM stands first unless the client's first message is a system message."""
-    messages = model.messages + request.messages
-    if model.system and request.messages[0].role != "system":
-        return (ChatMessage(role="system", content=model.system), *messages)
-    return messages
+        return _load(job)
+    return job.model_copy(update={"inputs": request.inputs})
 
 
 def _prompt(request: GenerateRequest, model: ResolvedModel) -> tuple[ChatMessage, ...]:
     system = request.system or model.system
     first = (ChatMessage(role="system", content=system),) if system else ()
     user = ChatMessage(role="user", content=request.prompt, images=request.images)
-    return (*first, *model.messages, user)
+    embedded = () if request.context else model.messages
+    return (*first, *embedded, user)
 
 
 def _job(
     common: Inference,
     facts: _Facts,
-    kind: Literal["chat", "completion", "embed", "load"],
+    kind: Literal["chat", "completion", "embed"],
 ) -> Job:
     model = facts.model
     options = run_options(
         common.options,
         model.parameters,
         seed=facts.seed,
+        context_length=facts.context_length,
         details=model.details,
         vision="vision" in model.capabilities,
     )
@@ -177,52 +177,55 @@ def _job(
         job_id=facts.job_id,
         model=model,
         kind=kind,
-        think=common.think,
+        think=rules.thinking(model, asked=common.think),
         sampling=options.sampling,
         asked_options=options.asked,
         num_predict=options.num_predict,
         num_ctx=options.num_ctx,
         stop=options.stop,
         truncate=common.truncate,
+        shift=common.shift,
+        num_keep=options.num_keep,
         keep_alive_s=common.keep_alive_s,
         now=facts.now,
     )
 
 
-# ------------------------------------------------------------------------------ checks
+def _load(job: Job) -> LoadIntent:
+    return LoadIntent(job=job.model_copy(update={"kind": "load"}))
 
 
-def _check_model(common: Inference, model: ResolvedModel, endpoint: Endpoint) -> None:
-    if common.think and "thinking" not in model.capabilities:
-        raise DialectError(400, f"{quote(common.model)} does not support thinking")
-    if "completion" not in model.capabilities:
-        raise DialectError(400, f"{quote(common.model)} does not support {endpoint}")
+def _answered(common: Inference, job: Job, **asked: Any) -> Job:
+    """The job with what only an answer needs; a load takes no notice of that, be it wrong."""
+    return job.model_copy(
+        update={
+            **asked,
+            "format": _format(common.format),
+            "top_logprobs": common.top_logprobs if common.logprobs else None,
+            "render_only": common.render_only,
+        }
+    )
 
 
-def _check_server(common: Inference) -> None:
-    _refuse("think", asked=bool(common.think))
-    _refuse("format", asked=_wants_format(common.format))
-    _refuse("logprobs", asked=common.logprobs)
-    _refuse("_debug_render_only", asked=common.render_only)
+def _template(text: str) -> str:
+    """The Jinja template that does what `text` asks for, which is in Go's language or in Jinja's."""
+    if not is_go(text):
+        return text
+    try:
+        return twin(text)
+    except UnknownTemplateError as error:
+        raise DialectError(500, f"template: {error}") from None
+    except TemplateError as error:
+        raise DialectError(500, str(error)) from None
 
 
-def _wants_format(value: object) -> bool:
-    """Whether the answer is to follow a grammar; refuses what names none (contract 1.5)."""
+def _format(value: Any) -> Any:
+    """What the answer is to follow, or None; refuses what names nothing (contract 1.5)."""
     if value is None or value == "":
-        return False
+        return None
     if value == "json" or isinstance(value, dict):
-        return True
+        return value
     shown = quote(orjson.dumps(value).decode())
     raise DialectError(
         500, f'invalid format: {shown}; expected "json" or a valid JSON Schema object'
     )
-
-
-def _need(model: ResolvedModel, capability: str) -> None:
-    if capability not in model.capabilities:
-        raise DialectError(400, f"{model.full_name} does not support {capability}")
-
-
-def _refuse(feature: str, *, asked: bool) -> None:
-    if asked:
-        raise DialectError(400, f"this server does not support {feature}")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rkllama_protocol.messages import ModelDetails, ResidentModel, ResolvedModel, TagsReply
+from rkllama_protocol.messages import (
+    ModelDetails,
+    QueuedModel,
+    ResidentModel,
+    ResolvedModel,
+    TagsReply,
+)
 from rkllama_protocol.names import Digest
 
 from rkllama_gateway.dialects.gotext import dumps
@@ -27,22 +33,53 @@ def tags(reply: TagsReply) -> bytes:
     return dumps({"models": [_tag(model) for model in reply.models]})
 
 
-def ps(models: Iterable[ResidentModel], *, now_ns: int, utc_offset_s: int) -> bytes:
-    """What is resident anywhere, what stays longest first; a model on several boards stands once."""
-    longest: dict[str, tuple[int, ResidentModel]] = {}
+def ps(
+    models: Iterable[ResidentModel],
+    *,
+    now_ns: int,
+    utc_offset_s: int,
+    queues: Sequence[QueuedModel] = (),
+) -> bytes:
+    """What is resident anywhere, or being loaded; what stays longest comes first.
+
+    A model that several boards hold stands once: with the memory it takes on all of them, until the
+    last of them lets it go, and with the context that every one of them has. Where requests wait, a
+    `queue` beside the models says for which, in all gateways; Ollama has no such field.
+    """
+    boards: dict[tuple[str, str], list[ResidentModel]] = {}
     for model in models:
-        left_ns = FOREVER_NS if model.expires_in_s is None else int(model.expires_in_s * 1e9)
-        if model.digest not in longest or longest[model.digest][0] < left_ns:
-            longest[model.digest] = (left_ns, model)
-    ordered = sorted(longest.values(), key=lambda entry: (-entry[0], entry[1].name))
-    return dumps(
+        # One that is going can answer nothing any more.
+        if model.state != "unloading":
+            boards.setdefault((model.full_name, model.digest), []).append(model)
+    rows = [(max(map(_left_ns, held)), held) for held in boards.values()]
+    rows.sort(key=lambda row: (-row[0], row[1][0].name))
+    shown: dict[str, Any] = {
+        "models": [
+            _resident(held, local(now_ns + left_ns, offset_s=utc_offset_s))
+            for left_ns, held in rows
+        ]
+    }
+    if queues:
+        shown["queue"] = _queue(queues)
+    return dumps(shown)
+
+
+def _queue(queues: Sequence[QueuedModel]) -> list[dict[str, Any]]:
+    """A row for each model and class, by name; seconds are those to the first token of the last."""
+    waiting: dict[tuple[str, str], list[QueuedModel]] = {}
+    for row in queues:
+        waiting.setdefault((row.name, row.job_class.value), []).append(row)
+    return [
         {
-            "models": [
-                _resident(model, local(now_ns + left_ns, offset_s=utc_offset_s))
-                for left_ns, model in ordered
-            ]
+            "model": name,
+            "class": job_class,
+            "waiting": sum(row.waiting for row in rows),
+            "predicted_wait": max(
+                (round(row.wait_s, 1) for row in rows if row.wait_s is not None), default=None
+            ),
         }
-    )
+        for (name, job_class), rows in sorted(waiting.items())
+    ]
 
 
 def details(facts: ModelDetails, *, lengths: bool) -> dict[str, Any]:
@@ -76,14 +113,21 @@ def _tag(model: ResolvedModel) -> dict[str, Any]:
     return shown
 
 
-def _resident(model: ResidentModel, expires_at: str) -> dict[str, Any]:
+def _left_ns(model: ResidentModel) -> int:
+    return FOREVER_NS if model.expires_in_s is None else int(model.expires_in_s * 1e9)
+
+
+def _resident(held: Sequence[ResidentModel], expires_at: str) -> dict[str, Any]:
+    model = held[0]
+    # A board that still loads the model does not know its context yet.
+    contexts = [each.context_length for each in held if each.context_length]
     return {
         "name": model.name,
         "model": model.name,
-        "size": model.size,
+        "size": sum(each.size for each in held),
         "digest": Digest.parse(model.digest).hex,
         "details": details(model.details, lengths=False),
         "expires_at": expires_at,
-        "size_vram": model.size_vram,
-        "context_length": model.context_length,
+        "size_vram": sum(each.size_vram for each in held),
+        "context_length": min(contexts, default=0),
     }

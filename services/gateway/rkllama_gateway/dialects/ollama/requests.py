@@ -18,9 +18,8 @@ from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.gojson import decode
 from rkllama_gateway.dialects.ollama import bodies
 from rkllama_gateway.dialects.ollama.failures import Endpoint, model_not_found
-from rkllama_gateway.dialects.ollama.targets import REQUIRED, target
-
-MOST_TOP_LOGPROBS = 20
+from rkllama_gateway.dialects.rules import check_top_logprobs
+from rkllama_gateway.dialects.targets import REQUIRED, target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +36,7 @@ class Inference:
     think: bool | str | None = None
     format: Any = None
     truncate: bool = True
+    shift: bool = True
     logprobs: bool = False
     top_logprobs: int = 0
     render_only: bool = False
@@ -49,6 +49,11 @@ class ChatRequest:
     common: Inference
     messages: tuple[ChatMessage, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def image_count(self) -> int:
+        """How many images all messages have."""
+        return sum(len(message.images) for message in self.messages)
 
     @property
     def model(self) -> str:
@@ -78,6 +83,11 @@ class GenerateRequest:
     context: tuple[int, ...] = ()
     raw: bool = False
     images: tuple[str, ...] = ()
+
+    @property
+    def image_count(self) -> int:
+        """How many images there are."""
+        return len(self.images)
 
     @property
     def model(self) -> str:
@@ -198,8 +208,7 @@ def message(fields: Mapping[str, Any]) -> ChatMessage:
 
 def _inference(fields: Mapping[str, Any], *, empty: DialectError) -> Inference:
     top_logprobs = fields.get("top_logprobs", 0)
-    if not 0 <= top_logprobs <= MOST_TOP_LOGPROBS:
-        raise DialectError(400, f"top_logprobs must be between 0 and {MOST_TOP_LOGPROBS}")
+    check_top_logprobs(top_logprobs)
     typed = fields.get("model", "")
     return Inference(
         model=typed,
@@ -210,6 +219,7 @@ def _inference(fields: Mapping[str, Any], *, empty: DialectError) -> Inference:
         think=fields.get("think"),
         format=fields.get("format"),
         truncate=fields.get("truncate", True),
+        shift=fields.get("shift", True),
         logprobs=fields.get("logprobs", False),
         top_logprobs=top_logprobs,
         render_only=fields.get("_debug_render_only", False),

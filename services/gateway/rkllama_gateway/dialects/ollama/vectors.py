@@ -9,24 +9,14 @@ then to unit length, the older one passes it on (contract 2.10, 2.11).
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
-import struct
-from array import array
-from operator import mul
 from typing import Literal
 
 from rkllama_protocol.codec import Chunk
 
-from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.gofloat import float32s, float64s
 from rkllama_gateway.dialects.gotext import dumps
 from rkllama_gateway.dialects.ollama.failures import Endpoint, fault
-
-NOT_FINITE = "embedding contains NaN or Inf values"
-SHORTEST = 1e-12
-"""Length that a vector of zeros is taken to have."""
+from rkllama_gateway.dialects.vectors import normalised, unpacked
 
 
 class EmbedAnswer:
@@ -38,7 +28,8 @@ class EmbedAnswer:
         self._dimensions = dimensions
         self._vectors: list[bytes] = []
         self._prompt_tokens = 0
-        self._ready_ns = 0
+        self._begun_ns: list[int] = []
+        """When the model began, as each chunk tells: chunks arrive together, and late."""
 
     def add(self, chunk: Chunk, *, elapsed_ns: int) -> None:
         """Take in one chunk; `elapsed_ns` since the request arrived.
@@ -51,10 +42,9 @@ class EmbedAnswer:
         self._prompt_tokens += chunk.prompt_tokens
         if not chunk.vector:
             return
-        self._ready_ns = self._ready_ns or elapsed_ns - chunk.prefill_ns
-        vector = _unpacked(chunk.vector)
-        if not all(map(math.isfinite, vector)):
-            raise DialectError(400 if self._endpoint is Endpoint.EMBED else 500, NOT_FINITE)
+        self._begun_ns.append(elapsed_ns - chunk.prefill_ns)
+        status = 400 if self._endpoint is Endpoint.EMBED else 500
+        vector = unpacked(chunk.vector, not_finite=status)
         if self._endpoint is Endpoint.EMBED:
             self._vectors.append(float32s(normalised(vector, dimensions=self._dimensions)))
         else:
@@ -66,7 +56,7 @@ class EmbedAnswer:
             return self._embedding()
         figures = {
             "total_duration": elapsed_ns,
-            "load_duration": max(self._ready_ns, 1),
+            "load_duration": max(min(self._begun_ns, default=0), 1),
             "prompt_eval_count": self._prompt_tokens,
         }
         rest = dumps({name: value for name, value in figures.items() if value})
@@ -84,18 +74,3 @@ class EmbedAnswer:
 
     def _embedding(self) -> bytes:
         return b'{"embedding":' + (self._vectors[0] if self._vectors else b"[]") + b"}"
-
-
-def normalised(vector: array[float], *, dimensions: int = 0) -> array[float]:
-    """The first `dimensions` values, or all where there are no more, scaled to unit length."""
-    kept = vector[:dimensions] if 0 < dimensions < len(vector) else vector
-    length = max(math.sqrt(sum(map(mul, kept, kept))), SHORTEST)
-    return array("f", [value / length for value in kept])
-
-
-def _unpacked(text: str) -> array[float]:
-    try:
-        data = base64.b64decode(text, validate=True)
-        return array("f", struct.unpack(f"<{len(data) // 4}f", data))
-    except (binascii.Error, struct.error) as error:
-        raise DialectError(500, "the worker sent a damaged embedding") from error

@@ -30,18 +30,22 @@ def target(
     empty: DialectError,
     invalid: str = INVALID,
     remote: str = REMOTE,
+    trim: bool = True,
 ) -> ModelName:
-    """The model that `text` names.
+    """The model that `text` names; `trim` takes blanks around it away, as most endpoints do.
 
     Raises:
         DialectError: `empty` for no name at all, else 400 or, for a remote model, 403.
     """
-    trimmed = text.strip()
-    if not trimmed:
+    bare = text.strip()
+    if not bare:
         raise empty
-    base, source = _split_source(trimmed)
+    if bare != text and not trim:
+        raise DialectError(400, invalid)
+    text = bare
+    base, source = _split_source(text)
     if source and _split_source(base)[1]:
-        raise DialectError(400, f"use either :local or :cloud, not both: {quote(trimmed)}")
+        raise DialectError(400, f"use either :local or :cloud, not both: {quote(text)}")
     name = parse(base)
     if name is None:
         raise DialectError(400, invalid)

@@ -18,6 +18,7 @@ from rkllama_gateway.dialects.gotext import quote
 
 SMALLEST_CONTEXT = 4
 SMALLEST_VISION_CONTEXT = 2048
+NUM_KEEP = 4
 
 _LARGEST_INT = 2**63 - 1
 _LARGEST_FLOAT32 = 3.4028234663852886e38
@@ -31,6 +32,7 @@ class RunOptions:
     asked: tuple[str, ...]
     """Fields of `sampling` that the request or the model set."""
     num_predict: int
+    num_keep: int
     num_ctx: int | None
     stop: tuple[str, ...]
 
@@ -40,17 +42,20 @@ def run_options(
     parameters: Mapping[str, Any],
     *,
     seed: int,
+    context_length: int,
     details: ModelDetails,
     vision: bool,
 ) -> RunOptions:
-    """Request before model before default; `stop` is replaced, not merged.
+    """Request before model before server before default; `stop` is replaced, not merged.
 
-    `seed` is taken where neither request nor model has one; a negative one means "any".
+    `seed` is taken where neither request nor model has one; a negative one means "any". So is
+    `context_length`, for `num_ctx`; 0 means that the server has none.
 
     Raises:
         DialectError: 500, as Ollama has it, for an option of the wrong type.
     """
-    chosen = _typed(parameters) | _typed(requested)
+    served = {"num_ctx": context_length} if context_length else {}
+    chosen = served | _typed(parameters) | _typed(requested)
     sampling = {name: chosen[name] for name in Sampling.model_fields.keys() & chosen.keys()}
     if sampling.get("seed", 0) < 0:
         # Any seed is as good as another: nothing is asked.
@@ -59,6 +64,7 @@ def run_options(
         sampling=Sampling(**{"seed": seed, **sampling}),
         asked=tuple(sorted(sampling)),
         num_predict=max(chosen.get("num_predict", -1), -1),
+        num_keep=chosen.get("num_keep", NUM_KEEP),
         num_ctx=_context(chosen.get("num_ctx"), details, vision=vision),
         stop=chosen.get("stop", ()),
     )

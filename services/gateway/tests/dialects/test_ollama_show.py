@@ -1,0 +1,113 @@
+"""What `/api/show` says of the rarer parts of a model (contract 2.6)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from rkllama_gateway.dialects.ollama.admin import ShowRequest, parse_create
+from rkllama_gateway.dialects.ollama.show import show
+from rkllama_protocol.messages import (
+    ADAPTER_TYPE,
+    WEIGHTS_TYPE,
+    ChatMessage,
+    Descriptor,
+    ModelDetails,
+    ResolvedModel,
+    ShowReply,
+)
+from rkllama_protocol.names import ModelName
+
+D = f"sha256:{'d' * 64}"
+MODEL = ResolvedModel(
+    name="m:latest",
+    full_name="registry.ollama.ai/library/m:latest",
+    digest=D,
+    size=1,
+    modified_at="2026-01-01T00:00:00+01:00",
+    details=ModelDetails(format="rkllm"),
+)
+
+
+def shown(**facts: Any) -> dict[str, Any]:
+    model = MODEL.model_copy(update=facts)
+    told: dict[str, Any] = json.loads(
+        show(ShowReply(model=model), ShowRequest(model="m", name=ModelName.parse("m")))
+    )
+    return told
+
+
+def lines(**facts: Any) -> list[str]:
+    """Of the Modelfile, without what it begins with."""
+    found: list[str] = shown(**facts)["modelfile"].splitlines()[4:]
+    return found
+
+
+def layer(media_type: str, name: str) -> Descriptor:
+    return Descriptor(media_type=media_type, digest=D, size=1, name=name)
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ((), []),
+        ((layer(WEIGHTS_TYPE, "w.rkllm"),), []),
+        (
+            (layer(WEIGHTS_TYPE, "w.rkllm"), layer(ADAPTER_TYPE, "lora.rkllm")),
+            ["ADAPTER lora.rkllm"],
+        ),
+        ((layer(ADAPTER_TYPE, ""),), [f"ADAPTER sha256-{'d' * 64}"]),
+    ],
+)
+def test_an_adapter_is_a_line_after_from(
+    layers: tuple[Descriptor, ...], expected: list[str]
+) -> None:
+    told = lines(layers=layers, system="s")
+
+    assert told == ["FROM m:latest", *expected, "SYSTEM s"]
+
+
+def test_values_that_the_grammar_would_cut_are_quoted() -> None:
+    told = lines(
+        system=" edge",
+        license=('two\nlines with "quotes"',),
+        parameters={"stop": ["<|a|>", "b "], "temperature": 0.5, "top_k": 40.0},
+        messages=(ChatMessage(role="user", content="hi"),),
+    )
+
+    assert told == [
+        "FROM m:latest",
+        'SYSTEM " edge"',
+        "PARAMETER stop <|a|>",
+        'PARAMETER stop "b "',
+        "PARAMETER temperature 0.5",
+        "PARAMETER top_k 40",
+        'LICENSE """two',
+        'lines with "quotes""""',
+        "MESSAGE user hi",
+    ]
+
+
+def test_requires_is_told_where_it_is_known() -> None:
+    assert shown(requires="0.14.0")["requires"] == "0.14.0"
+    assert "requires" not in shown()
+
+
+def test_requires_of_a_create_reaches_the_store() -> None:
+    asked = parse_create(b'{"model":"m","from":"b","requires":"0.14.0"}')
+
+    assert asked.to_message("s").requires == "0.14.0"
+
+
+def test_model_info_is_always_there_and_the_rest_only_where_it_is_known() -> None:
+    assert set(shown()) == {"modelfile", "details", "model_info", "modified_at"}
+    assert shown()["model_info"] == {}
+
+
+def test_values_that_were_left_out_are_laid_over_the_rest() -> None:
+    reply = ShowReply(model=MODEL, model_info={"a": None, "general.parameter_count": 7})
+    asked = ShowRequest(model="m", name=ModelName.parse("m"), verbose=True)
+    told = json.loads(show(reply, asked, whole=b'{"a":[1,2]}'))
+
+    assert told["model_info"] == {"a": [1, 2], "general.parameter_count": 7}
