@@ -14,7 +14,8 @@ from rkllama_service.process import SetupError
 from rkllama_service.settings import read_shared
 from typer.core import TyperGroup
 
-from rkllama_cli import commands, talking
+from rkllama_cli import commands, key_commands, talking
+from rkllama_cli.address import listen_address
 from rkllama_cli.errors import FAILED, CliError
 from rkllama_cli.serve import Plan, serve
 
@@ -57,17 +58,21 @@ def serve_command(
 ) -> None:
     """Run the whole system on this machine."""
     shared = read_shared()
+    said_host, said_port = listen_address(shared, os.environ)
+    folder = data.expanduser().absolute() if data else shared.data_dir
     plan = Plan(
-        host=host or shared.host,
-        port=port,
-        data=(data.expanduser().absolute() if data else shared.data_dir),
+        host=host or said_host,
+        port=said_port if host is None and port is None else port,
+        data=folder,
+        auth=shared.auth if "auth" in shared.model_fields_set else None,
+        keys=shared.keys_path(folder),
         workers=workers,
         runtime=runtime,
         rkllm_library=rkllm_library or shared.rkllm_library,
         nats_url=nats,
         debug=debug or shared.debug,
     )
-    logs.configure(debug=plan.debug)
+    logs.configure(debug=plan.debug, data_dir=plan.data)
     code = 0
 
     async def main(stop: asyncio.Event) -> None:
@@ -113,6 +118,7 @@ def import_folder(
 
 app.add_typer(talking.app)
 app.add_typer(commands.app)
+app.add_typer(key_commands.app, name="key")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from rkllama_service.settings import Shared
 
 DEFAULT_PORT = 8080
 OLLAMA_PORT = 11434
+_SCHEME_PORTS = {"http": 80, "https": 443}
 
 
 def server_url(shared: Shared, environ: Mapping[str, str]) -> str:
@@ -25,20 +26,59 @@ def server_url(shared: Shared, environ: Mapping[str, str]) -> str:
     """
     if "host" in shared.model_fields_set:
         return _url("RKLLAMA_HOST", shared.host, port=DEFAULT_PORT, http_port=DEFAULT_PORT)
-    if text := environ.get("OLLAMA_HOST", "").strip().strip("\"'"):
+    if text := _ollama_host(environ):
         return _url("OLLAMA_HOST", text, port=OLLAMA_PORT, http_port=80)
     return _url("RKLLAMA_HOST", shared.host, port=DEFAULT_PORT, http_port=DEFAULT_PORT)
 
 
+def listen_address(shared: Shared, environ: Mapping[str, str]) -> tuple[str, int | None]:
+    """What a server listens on where no option says; None stands for the usual ports.
+
+    Raises:
+        SetupError: The variable holds no address.
+    """
+    text = _ollama_host(environ)
+    if "host" in shared.model_fields_set or not text:
+        return shared.host, None
+    url = _parsed("OLLAMA_HOST", text)
+    schemed = "://" in text
+    usual = _SCHEME_PORTS[url.scheme] if schemed else OLLAMA_PORT
+    return url.host or "0.0.0.0", url.port or usual  # noqa: S104 - `:1234` is every address
+
+
 def api_key(shared: Shared, environ: Mapping[str, str]) -> str:
-    """The key that is sent, or empty."""
-    return shared.api_key or environ.get("OLLAMA_API_KEY", "").strip()
+    """The key that is sent, or empty.
+
+    Raises:
+        SetupError: The variable holds what no header can.
+    """
+    for variable, text in (
+        ("RKLLAMA_API_KEY", shared.api_key),
+        ("OLLAMA_API_KEY", environ.get("OLLAMA_API_KEY", "")),
+    ):
+        if key := text.strip():
+            if not (key.isascii() and key.isprintable()):
+                raise SetupError(f"{variable} holds characters that are in no key")
+            return key
+    return ""
 
 
 def _url(variable: str, text: str, *, port: int, http_port: int) -> str:
     """`text` as a URL; `port` where it names neither a port nor a scheme, `http_port` for `http://`."""
-    schemed = "://" in text
-    full = text if schemed else f"http://{_bracketed(text)}"
+    url = _parsed(variable, text)
+    if url.host in ("", "0.0.0.0", "::"):  # noqa: S104 - where it listens is not where it is
+        url = url.copy_with(host="127.0.0.1")
+    if url.port is None and url.scheme == "http":
+        url = url.copy_with(port=http_port if "://" in text else port)
+    return str(url).rstrip("/")
+
+
+def _ollama_host(environ: Mapping[str, str]) -> str:
+    return environ.get("OLLAMA_HOST", "").strip().strip("\"'")
+
+
+def _parsed(variable: str, text: str) -> httpx2.URL:
+    full = text if "://" in text else f"http://{_bracketed(text)}"
     try:
         url = httpx2.URL(full)
     except httpx2.InvalidURL as error:
@@ -47,11 +87,7 @@ def _url(variable: str, text: str, *, port: int, http_port: int) -> str:
         raise SetupError(f"{variable} is {text!r}; a server's address begins with http or https")
     if "%" in url.host:
         raise SetupError(f"{variable} is {text!r}, which is no address of a server")
-    if url.host in ("", "0.0.0.0", "::"):  # noqa: S104 - where it listens is not where it is
-        url = url.copy_with(host="127.0.0.1")
-    if url.port is None and url.scheme == "http":
-        url = url.copy_with(port=http_port if schemed else port)
-    return str(url).rstrip("/")
+    return url
 
 
 def _bracketed(text: str) -> str:

@@ -107,6 +107,10 @@ class Api:
         """Delete a model."""
         self._whole("DELETE", "/api/delete", {"model": model})
 
+    def drain(self, worker: str) -> None:
+        """Have a worker end or hand over what it runs, and stop."""
+        self._whole("POST", "/api/drain", {"worker": worker})
+
     def load(self, model: str, **settings: object) -> None:
         """Have a model loaded; returns when it is."""
         self._whole("POST", "/api/generate", {"model": model, **settings})

@@ -27,7 +27,6 @@ from rich.text import Text
 
 from rkllama_cli import wire, words
 from rkllama_cli.api import SUCCESS
-from rkllama_cli.errors import BrokenError
 from rkllama_cli.flow import printable
 from rkllama_cli.screen import undisturbed, uninterrupted
 
@@ -59,8 +58,9 @@ def showing(console: Console) -> Iterator[Bars]:
     if not console.is_terminal or console.is_dumb_terminal:
         yield Lines(console)
         return
+    spinner = _Spinner()
     progress = Progress(
-        _Spinner(),
+        spinner,
         TextColumn(
             "{task.description}",
             markup=False,
@@ -78,8 +78,9 @@ def showing(console: Console) -> Iterator[Bars]:
     with undisturbed(), progress:
         try:
             yield shown
-        except BrokenError:
-            shown.settle()
+        except BaseException:
+            # Whatever was under way is not any more.
+            spinner.still = True
             raise
         shown.settle()
 
@@ -170,6 +171,10 @@ class _Spinner(SpinnerColumn):
 
     def __init__(self) -> None:
         super().__init__(finished_text=" ")
+        self.still = False
+
+    def render(self, task: Task) -> Text:
+        return Text(" ") if self.still else super().render(task)  # type: ignore[return-value]
 
 
 class _OfLayers(ProgressColumn):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json as jsons
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
@@ -18,7 +20,7 @@ from rkllama_cli.address import api_key, server_url
 from rkllama_cli.api import Api, read
 from rkllama_cli.errors import FAILED, INTERRUPTED, BrokenError, CliError, RefusedError
 from rkllama_cli.flow import printable
-from rkllama_cli.screen import console
+from rkllama_cli.screen import console, is_terminal
 from rkllama_cli.wire import Facts, Json, Models
 
 NOT_TO_PULL = "pull model manifest: file does not exist"
@@ -180,6 +182,15 @@ def stop(models: list[str]) -> None:
 
 
 @app.command()
+def drain(workers: Annotated[list[str], typer.Argument(help="Ids of workers.")]) -> None:
+    """Have workers end or hand over their answers, and stop, as SIGTERM does."""
+    with server() as api:
+        for worker in workers:
+            api.drain(worker)
+            print(f"draining '{worker}'")
+
+
+@app.command()
 def verify(model: Annotated[str, typer.Argument(help="Without it, all models.")] = "") -> None:
     """Read what is stored and compare it with its digests."""
     with server() as api:
@@ -198,5 +209,10 @@ def version() -> None:
 
 
 def complain(error: object) -> None:
-    """One sentence for the person who typed the command."""
-    sys.stderr.write(f"rkllama: {printable(str(error))}\n")
+    """One sentence for the person who typed the command; on a terminal, broken between words."""
+    text = f"rkllama: {printable(str(error))}"
+    if is_terminal(sys.stderr):
+        width = shutil.get_terminal_size().columns
+        # What is to be copied, such as an address, stays whole.
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    sys.stderr.write(f"{text}\n")

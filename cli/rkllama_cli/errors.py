@@ -17,6 +17,8 @@ INTERRUPTED = 130
 """As shells have it: 128 and the number of SIGINT."""
 
 _NOT_FOUND = 404
+_SAID_ALREADY = frozenset({"unauthorized", "an API key is required", "invalid API key"})
+"""A server's words that add nothing to the sentence."""
 
 
 class CliError(Exception):
@@ -55,7 +57,7 @@ def refusal(status: int, body: bytes, *, retry_after: str = "", key_sent: bool) 
     text = _text(body)
     match status:
         case 401 if key_sent:
-            sentence = f"the server does not accept the key in RKLLAMA_API_KEY{_because(text)}"
+            sentence = f"the server does not accept this key; set RKLLAMA_API_KEY{_because(text)}"
         case 401:
             sentence = f"the server wants a key; set RKLLAMA_API_KEY{_because(text)}"
         case 403:
@@ -81,7 +83,7 @@ def _text(body: bytes) -> str:
 
 
 def _because(text: str) -> str:
-    return f" ({text})" if text and text != "unauthorized" else ""
+    return f" ({text})" if text and text not in _SAID_ALREADY else ""
 
 
 def _seconds(retry_after: str) -> str:

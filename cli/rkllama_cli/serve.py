@@ -16,11 +16,14 @@ import socket
 import sys
 import sysconfig
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
 from rkllama_board import Soc
-from rkllama_service import http, process
+from rkllama_service import http, key_file, process
+from rkllama_service.key_file import KeyFileError
+from rkllama_service.keys import Auth
 from rkllama_service.process import SetupError
 from rkllama_service.settings import read_shared
 
@@ -35,6 +38,15 @@ DRAIN_S = 5.0
 STOP_S = 7.0
 """Above the drain time, below the ten seconds that everything has together."""
 POLL_S = 0.1
+_CLIENT_KEYS = ("RKLLAMA_API_KEY", "OLLAMA_API_KEY")
+"""What commands send is no business of the services."""
+_FIRST_KEY = """\
+the key of an administrator, shown only now:
+
+    {text}
+
+set RKLLAMA_API_KEY to it; make others with `rkllama key create`
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +57,10 @@ class Plan:
     port: int | None
     """None: 8080, and 11434 too if it is free."""
     data: Path
+    auth: Auth | None
+    """None: nothing was said, the address decides."""
+    keys: Path
+    """File of the keys; written only if keys are asked for and there is none yet."""
     workers: int
     runtime: str
     rkllm_library: Path | None
@@ -77,6 +93,27 @@ def prepare(plan: Plan) -> int:
         return int(sock.getsockname()[1])
 
 
+def auth_of(plan: Plan) -> Auth:
+    """What takes a key: what was said, else nothing on this machine alone, and everything beyond."""
+    if plan.auth is not None:
+        return plan.auth
+    return Auth.OFF if http.is_loopback(plan.host) else Auth.ALL
+
+
+def first_key(plan: Plan) -> str | None:
+    """The text of an admin key, if keys are asked for and none was ever made.
+
+    Raises:
+        SetupError: The file of keys cannot be written or read.
+    """
+    if auth_of(plan) is Auth.OFF:
+        return None
+    try:
+        return key_file.create_first(plan.keys, now=datetime.now(UTC))
+    except KeyFileError as error:
+        raise SetupError(str(error)) from error
+
+
 def _nats_server() -> str:
     beside = Path(sysconfig.get_path("scripts")) / "nats-server"
     found = str(beside) if beside.is_file() else shutil.which("nats-server")
@@ -88,6 +125,8 @@ def _nats_server() -> str:
 def children(plan: Plan, port: int, *, soc: Soc | None = None) -> list[Child]:
     """The processes of this plan, in the order in which they are started; `soc` if it was asked for."""
     base = platform_prompt.with_platform(dict(os.environ), soc)
+    for name in _CLIENT_KEYS:
+        base.pop(name, None)
     found: list[Child] = []
     nats_url = plan.nats_url
     if nats_url is None:
@@ -111,6 +150,8 @@ def children(plan: Plan, port: int, *, soc: Soc | None = None) -> list[Child]:
         "RKLLAMA_GATEWAY_OLLAMA_PORT": str(OLLAMA_PORT if plan.port is None else 0),
         "RKLLAMA_GATEWAY_EXPECTED_WORKERS": str(plan.workers),
         "RKLLAMA_GATEWAY_DRAIN_TIMEOUT_S": str(DRAIN_S),
+        "RKLLAMA_AUTH": auth_of(plan),
+        "RKLLAMA_KEYS_FILE": str(plan.keys),
     }
     found.append(
         Child(name="gateway", argv=_module("rkllama_gateway"), env=base | gateway, stop_s=STOP_S)
@@ -149,6 +190,10 @@ async def serve(plan: Plan, stop: asyncio.Event) -> int:
     if stop.is_set():
         return 0
     port = prepare(plan)
+    if plan.auth is Auth.OFF and not http.is_loopback(plan.host):
+        log.warning("no key is asked for, whoever reaches the port may change the models")
+    if (text := first_key(plan)) is not None:
+        print(_FIRST_KEY.format(text=text), flush=True)
     url = f"http://[{plan.host}]:{port}" if ":" in plan.host else f"http://{plan.host}:{port}"
     async with asyncio.TaskGroup() as tasks:
         family = Children(tasks)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from rkllama_service.keys import PREFIX, Key
 
 from rkllama_cli import words
 from rkllama_cli.flow import printable
@@ -50,6 +51,15 @@ def loaded(rows: Iterable[Model], screen: Console, *, now: datetime) -> None:
     )
 
 
+def keys(rows: Iterable[Key], screen: Console, *, now: datetime) -> None:
+    """What `rkllama key list` shows."""
+    _print(
+        screen,
+        ["NAME", "SCOPE", "CREATED", "KEY"],
+        [[k.name, k.scope, words.apart(k.created, now=now), f"{PREFIX}...{k.hint}"] for k in rows],
+    )
+
+
 def processor(size_bytes: int, npu_bytes: int) -> str:
     """Which part of a model is where: `100% NPU`, `100% CPU`, `30%/70% CPU/NPU`."""
     if npu_bytes <= 0:
@@ -88,6 +98,8 @@ def fact_rows(shown: Facts, *, verbose: bool) -> list[tuple[str, str]]:
         ("quantization", details.quantization_level),
         ("format", details.format),
         ("made from", details.parent_model),
+        ("pulled from", _text(info.get("rkllama.source"))),
+        ("commit", _text(info.get("rkllama.revision"))),
         ("capabilities", ", ".join(shown.capabilities)),
         ("options", "\n".join(options(shown.parameters))),
         ("system", _cut(shown.system, _SYSTEM_LINES)),

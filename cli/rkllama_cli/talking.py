@@ -162,7 +162,7 @@ def create(
     ),
     quantize: Annotated[str, typer.Option("--quantize", "-q", help="Such as q4_K_M.")] = "",
 ) -> None:
-    """Make a model from a Modelfile, in Ollama's grammar or as KEY=VALUE lines."""
+    """Make a model from a Modelfile, Ollama's or RKLLAMA's."""
     data, folder = _modelfile(file)
     recipe = uploading.read_recipe(data, folder)
     for sentence in left_out(recipe.modelfile):

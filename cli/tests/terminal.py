@@ -80,11 +80,14 @@ class Terminal:
 
     def ends(self) -> int:
         """Wait for the end of the command; its exit code."""
-        # Without this end of ours, the terminal is gone when the command is.
+        until = time.monotonic() + HANG_S
+        while self.process.poll() is None and time.monotonic() < until:
+            self._read(0.1)
+        # Without this end of ours the terminal is gone, once what was written to it is read. Closed
+        # earlier, it might be gone before the command has opened it.
         if self._machine >= 0:
             os.close(self._machine)
             self._machine = -1
-        until = time.monotonic() + HANG_S
         while self._read(0.1) and time.monotonic() < until:
             pass
         return self.process.wait(HANG_S)

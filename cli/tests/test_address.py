@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rkllama_cli.address import api_key, server_url
+from rkllama_cli.address import api_key, listen_address, server_url
 from rkllama_service.process import SetupError
 from rkllama_service.settings import Shared
 
@@ -44,3 +44,40 @@ def test_our_key_comes_before_ollamas() -> None:
     assert api_key(Shared(api_key="a"), {"OLLAMA_API_KEY": "b"}) == "a"
     assert api_key(Shared(), {"OLLAMA_API_KEY": "b"}) == "b"
     assert api_key(Shared(), {}) == ""
+
+
+@pytest.mark.parametrize("text", ["ké", "a\nb", "a\x00"])
+def test_what_no_header_can_hold_is_said_with_its_variable(text: str) -> None:
+    with pytest.raises(SetupError, match="RKLLAMA_API_KEY"):
+        api_key(Shared(api_key=text), {})
+    with pytest.raises(SetupError, match="OLLAMA_API_KEY"):
+        api_key(Shared(), {"OLLAMA_API_KEY": text})
+
+
+def test_blanks_around_a_key_are_no_part_of_it() -> None:
+    assert api_key(Shared(api_key=" a\n"), {}) == "a"
+    assert api_key(Shared(api_key=" "), {"OLLAMA_API_KEY": "b\n"}) == "b"
+
+
+@pytest.mark.parametrize(
+    ("ollamas", "address"),
+    [
+        (None, ("127.0.0.1", None)),
+        ("", ("127.0.0.1", None)),
+        ("0.0.0.0", ("0.0.0.0", 11434)),  # noqa: S104
+        ("1.2.3.4:99", ("1.2.3.4", 99)),
+        (":1234", ("0.0.0.0", 1234)),  # noqa: S104
+        ("[::1]:1337", ("::1", 1337)),
+        ("http://h", ("h", 80)),
+        ("https://h/path", ("h", 443)),
+        (" 'h' ", ("h", 11434)),
+    ],
+)
+def test_ollamas_host_is_what_a_server_listens_on(
+    ollamas: str | None, address: tuple[str, int | None]
+) -> None:
+    """Contract 5; ours comes first."""
+    environ = {} if ollamas is None else {"OLLAMA_HOST": ollamas}
+
+    assert listen_address(Shared(), environ) == address
+    assert listen_address(Shared(host="::"), environ) == ("::", None)

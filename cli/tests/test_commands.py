@@ -152,7 +152,7 @@ def test_a_key_that_is_refused_is_not_asked_for_again(server: Scripted) -> None:
 
     said = sentence(rkllama(server, "list", RKLLAMA_API_KEY="old"))
 
-    assert said == "the server does not accept the key in RKLLAMA_API_KEY (the key has expired)"
+    assert said == "the server does not accept this key; set RKLLAMA_API_KEY (the key has expired)"
 
 
 @pytest.mark.parametrize(

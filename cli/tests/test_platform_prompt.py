@@ -189,6 +189,8 @@ def test_every_child_is_told_the_soc_that_was_chosen(tmp_path: Path) -> None:
         host="127.0.0.1",
         port=0,
         data=tmp_path,
+        auth=None,
+        keys=tmp_path / "keys.json",
         workers=2,
         runtime="rkllm",
         rkllm_library=None,

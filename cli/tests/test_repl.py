@@ -313,6 +313,25 @@ def test_a_pull_on_a_terminal_has_bars_that_ctrl_c_leaves_in_place(
     assert code == 130
     assert hold.left.wait(HANG_S)
     assert terminal.lines[0] == "  pulling manifest"
-    assert "pulling 0123456789ab" in terminal.lines[1]
+    # Nothing turns any more.
+    assert terminal.lines[1].startswith("  pulling 0123456789ab")
     assert " 25% 1.0 GB/4.0 GB" in terminal.lines[1]
     assert terminal.lines[2:] == ["rkllama: stopped; the same command goes on where this one was"]
+
+
+def test_a_refusal_on_a_terminal_is_broken_between_words(server: Scripted, tmp_path: Path) -> None:
+    """What it names can be copied."""
+    missing = {"error": "pull model manifest: file does not exist"}
+    server.on("POST /api/pull", Reply(stream=({"status": "pulling manifest"}, missing)))
+    terminal = Terminal("pull", "nope", env={"HOME": str(tmp_path), "RKLLAMA_HOST": server.url})
+    try:
+        code = terminal.ends()
+    finally:
+        terminal.close()
+
+    assert code == 1
+    assert terminal.lines == [
+        "  pulling manifest",
+        "rkllama: there is no model 'nope' to pull; models of the hub are",
+        "hf.co/<user>/<repository>",
+    ]

@@ -39,6 +39,18 @@ def test_a_list_is_a_row_for_each_model() -> None:
     ]
 
 
+def test_a_pulled_model_says_where_it_is_from() -> None:
+    screen = terminal()
+    info = {"rkllama.source": "https://hf.co/u/r", "rkllama.revision": "c" * 40}
+
+    tables.facts(Facts(model_info=info), screen, verbose=False)
+
+    assert [line.split() for line in lines(screen)] == [
+        ["pulled", "from", "https://hf.co/u/r"],
+        ["commit", "c" * 40],
+    ]
+
+
 def test_a_long_name_is_broken_and_never_cut() -> None:
     """It has to be copied."""
     screen = terminal()
