@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 from rkllama_protocol import codec
 
+from tests import minilm
 from tests.broker import Broker
 from tests.stack import Stack, prepared
 
@@ -62,3 +63,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundled_data(models: Path, tmp_path: Path) -> Path:
     """A data folder with the bundled model, for one test."""
     return prepared(models, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def minilm_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """all-MiniLM-L6-v2 as one GGUF file, 45 MB."""
+    path = tmp_path_factory.mktemp("minilm") / "all-MiniLM-L6-v2.F16.gguf"
+    minilm.convert(path)
+    return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,28 +31,39 @@ def prompt_ids(script: ModelScript, content: str) -> list[int]:
     return script.tokenize(f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n")
 
 
-def model_files(script: ModelScript, folder: Path) -> dict[str, Path]:
+def model_files(
+    script: ModelScript, folder: Path, *, special: Mapping[int, str] = SPECIAL
+) -> dict[str, Path]:
     """The files of a model, by the names they are created with."""
     folder.mkdir(parents=True, exist_ok=True)
-    script = replace(script, special=SPECIAL, eos=(EOS,))
+    script = replace(script, special=special, eos=(EOS,))
     weights = script.write(folder / "model.rkllm")
     tokenizer = folder / "tokenizer.json"
-    tokenizer.write_text(json.dumps(byte_level_tokenizer(SPECIAL)))
+    tokenizer.write_text(json.dumps(byte_level_tokenizer(special)))
     config = folder / "tokenizer_config.json"
     config.write_text(json.dumps({"eos_token": SPECIAL[EOS], "chat_template": TEMPLATE}))
     return {path.name: path for path in (weights, tokenizer, config)}
 
 
-def create(client: ollama.Client, name: str, script: ModelScript, folder: Path) -> ModelScript:
+def create(
+    client: ollama.Client,
+    name: str,
+    script: ModelScript,
+    folder: Path,
+    *,
+    special: Mapping[int, str] = SPECIAL,
+) -> ModelScript:
     """Create the model on a server; the script with what all of them share."""
-    files = model_files(script, folder / name)
+    files = model_files(script, folder / name, special=special)
     digests = {title: client.create_blob(path) for title, path in files.items()}
     client.create(name, files=digests)
-    return replace(script, special=SPECIAL, eos=(EOS,))
+    return replace(script, special=special, eos=(EOS,))
 
 
 @contextmanager
-def emulated(folder: Path, family: str, *, workers: int = 1, **env: str) -> Iterator[Stack]:
+def emulated(
+    folder: Path, family: str, *, workers: int = 1, gateways: int = 1, **env: str
+) -> Iterator[Stack]:
     """A stack whose workers drive the emulator of one ABI family."""
     settings = {
         "RKLLAMA_RKLLM_LIBRARY": str(library(family, folder)),
@@ -60,5 +71,5 @@ def emulated(folder: Path, family: str, *, workers: int = 1, **env: str) -> Iter
         "RKLLAMA_PLATFORM": "rk3588",
         "RKLLAMA_STORE_BUNDLED": "false",
     }
-    with Stack(folder, workers=workers, env=settings | env) as running:
+    with Stack(folder, workers=workers, gateways=gateways, env=settings | env) as running:
         yield running

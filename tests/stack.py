@@ -61,15 +61,27 @@ def prepared(models: Path, folder: Path) -> Path:
 
 
 class Stack:
-    """One system on free ports, with its own broker and data folder."""
+    """One system on free ports, with its own broker and data folder.
+
+    With `apart`, each worker has a data folder of its own, as if it were another machine.
+    """
 
     def __init__(
-        self, folder: Path, *, workers: int = 1, env: dict[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        workers: int = 1,
+        gateways: int = 1,
+        apart: bool = False,
+        env: dict[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.broker = Broker(folder)
-        self.url = ""
+        self.urls: dict[str, str] = {}
+        """Of each gateway, by its name."""
         self._workers = workers
+        self._gateways = gateways
+        self._apart = apart
         self._env = env or {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -86,15 +98,9 @@ class Stack:
         self.start("store", "rkllama_store")
         for number in range(1, self._workers + 1):
             self.start_worker(number)
-        self.start(
-            "gateway",
-            "rkllama_gateway",
-            RKLLAMA_GATEWAY_PORT="0",
-            RKLLAMA_GATEWAY_EXPECTED_WORKERS=str(self._workers),
-        )
-        log = self.log("gateway")
-        wait_until("the gateway's address", lambda: '"urls":"' in log.read_text())
-        self.url = log.read_text().split('"urls":"')[1].split('"')[0]
+        names = ["gateway", *(f"gateway-{number}" for number in range(2, self._gateways + 1))]
+        for name in names:
+            self.start_gateway(name)
         wait_until("everything to be ready", self._ready, timeout_s=START_S)
 
     def __exit__(self, *_: object) -> None:
@@ -108,17 +114,44 @@ class Stack:
                 process.wait()
         self.broker.stop()
 
-    def start_worker(self, number: int) -> None:
+    @property
+    def url(self) -> str:
+        """Address of the first gateway."""
+        return self.urls["gateway"]
+
+    def start_gateway(self, name: str = "gateway") -> None:
+        """Start a gateway: on a free port, and after that always on the same."""
+        known = self.urls.get(name)
+        self.start(
+            name,
+            "rkllama_gateway",
+            RKLLAMA_GATEWAY_PORT=known.rpartition(":")[2] if known else "0",
+            RKLLAMA_GATEWAY_EXPECTED_WORKERS=str(self._workers),
+        )
+        log = self.log(name)
+        wait_until(
+            f"the address of {name}", lambda: self._runs(name) and '"urls":"' in log.read_text()
+        )
+        self.urls[name] = log.read_text().split('"urls":"')[1].split('"')[0]
+
+    def start_worker(self, number: int, **env: str) -> None:
         """Start worker `number`, which has that id."""
         self.start(
             f"worker-{number}",
             "rkllama_worker",
             RKLLAMA_WORKER_WORKER_ID=f"worker-{number}",
-            RKLLAMA_WORKER_DRAIN_TIMEOUT_S="5",
+            **{"RKLLAMA_WORKER_DRAIN_TIMEOUT_S": "5", **env},
+            **({"RKLLAMA_DATA": str(self.board(number))} if self._apart else {}),
         )
+
+    def board(self, number: int) -> Path:
+        """The data folder of worker `number`, where each has its own."""
+        return self.folder / f"board-{number}"
 
     def start(self, name: str, module: str, **env: str) -> None:
         """Start one service."""
+        here = self.folder / name
+        here.mkdir(exist_ok=True)
         settings = {
             "RKLLAMA_NATS_URL": self.broker.url,
             "RKLLAMA_DATA": str(self.folder),
@@ -130,6 +163,8 @@ class Stack:
                 # A test run that is killed leaves nothing behind.
                 command([sys.executable, "-m", module], signum=signal.SIGKILL),
                 env=os.environ | settings,
+                # What an emulated board keeps under a relative path is its own.
+                cwd=here,
                 stderr=log,
                 stdout=log,
             )
@@ -154,11 +189,15 @@ class Stack:
     def terminate(self, name: str) -> int:
         """Ask a process to end; its exit code."""
         self._processes[name].terminate()
+        return self.wait(name)
+
+    def wait(self, name: str) -> int:
+        """The exit code of a process that is about to end."""
         return self._processes[name].wait(30)
 
     def worker_url(self, worker: str = "worker-1") -> str:
         """Address of a worker's metrics."""
-        return self.log(worker).read_text().split('"http_url":"')[1].split('"')[0]
+        return self.log(worker).read_text().split('"http_url":"')[-1].split('"')[0]
 
     def metric(self, url: str, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels; 0 if there are none."""
@@ -177,7 +216,14 @@ class Stack:
         """Requests that wait in the gateway."""
         return self.metric(self.url, "rkllama_queue_depth")
 
+    def _runs(self, name: str) -> bool:
+        ended = self._processes[name].poll() is not None
+        assert not ended, f"{name} ended: {self.log(name).read_text()}"
+        return True
+
     def _ready(self) -> bool:
-        for name, process in self._processes.items():
-            assert process.poll() is None, f"{name} ended: {self.log(name).read_text()}"
-        return httpx2.get(self.url, trust_env=False).status_code == 200
+        for name in self._processes:
+            self._runs(name)
+        return all(
+            httpx2.get(url, trust_env=False).status_code == 200 for url in self.urls.values()
+        )

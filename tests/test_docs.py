@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 from rkllama_gateway.settings import Settings as GatewaySettings
+from rkllama_service.ollama_variables import STAND_INS
 from rkllama_service.settings import Shared
 from rkllama_store.settings import HubSettings
 from rkllama_store.settings import Settings as StoreSettings
@@ -49,6 +50,18 @@ def test_every_variable_is_on_the_page_in_the_classes_own_words(
 
     assert set(texts(settings)) == set(settings.model_fields)
     assert {name: rows().get(name) for name in expected} == expected
+
+
+def test_ollamas_variables_are_on_the_page_with_ours() -> None:
+    found = re.findall(r"^\| `(OLLAMA_\w+)` \| `(RKLLAMA_\w+)` \|$", PAGE.read_text(), re.M)
+    known = {
+        settings.model_config.get("env_prefix", "") + name.upper()
+        for settings in CLASSES
+        for name in settings.model_fields
+    }
+
+    assert dict(found) == {name: ours for name, (ours, _) in STAND_INS.items()}
+    assert set(dict(found).values()) <= known
 
 
 def test_the_page_has_no_variable_that_nobody_reads() -> None:

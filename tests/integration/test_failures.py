@@ -39,30 +39,30 @@ def works(http: httpx2.Client, stack: Stack) -> bool:
     return answer.status_code == 200 and answer.json()["eval_count"] == 5
 
 
-def test_a_killed_engine_is_told_in_the_stream_and_the_next_request_works(
+def test_an_answer_goes_on_after_its_engine_was_killed(
     own_stack: Stack, http: httpx2.Client
 ) -> None:
     with started(http, own_stack) as lines:
         (engine,) = own_stack.engines()
         os.kill(engine, signal.SIGKILL)
-        last = json.loads(list(lines)[-1])
+        for _ in range(20):
+            assert "error" not in json.loads(next(lines))
 
-    assert "SIGKILL" in last["error"]
     assert works(http, own_stack)
     assert own_stack.engines() != [engine]
 
 
-def test_a_killed_worker_takes_its_engine_with_it_and_the_client_is_told(
+def test_a_killed_worker_takes_its_engine_with_it_and_its_successor_goes_on(
     own_stack: Stack, http: httpx2.Client
 ) -> None:
     with started(http, own_stack) as lines:
         (engine,) = own_stack.engines()
         own_stack.kill("worker-1")
         wait_until("the engine's end", lambda: not alive(engine))
-        last = json.loads(list(lines)[-1])
+        own_stack.start_worker(1)
+        for _ in range(20):
+            assert "error" not in json.loads(next(lines))
 
-    assert "worker-1 was lost" in last["error"]
-    own_stack.start_worker(1)
     assert works(http, own_stack)
 
 

@@ -198,13 +198,14 @@ def test_an_end_that_never_comes_is_cut_at_the_models_own_eos(
 
 
 def test_a_prompt_longer_than_the_context_is_refused_before_the_library_sees_it(
-    client: ollama.Client, tmp_path: Path
+    npu: Stack, client: ollama.Client, http: httpx2.Client, tmp_path: Path
 ) -> None:
     create(client, "short", ModelScript(context_limit=96, replies=HELLO), tmp_path)
-    with pytest.raises(ollama.ResponseError, match="longer than the context") as caught:
-        ask(client, "short", "word " * 50)
+    body = {"model": "short", "prompt": "word " * 50, "shift": False}
+    refused = http.post(f"{npu.url}/api/generate", json=body)
 
-    assert caught.value.status_code == 400
+    assert refused.status_code == 400
+    assert "longer than the context" in refused.json()["error"]
     assert ask(client, "short", "weather").message.content == SENTENCE
 
 
@@ -269,3 +270,21 @@ def test_a_worker_that_was_killed_is_not_followed_before_its_engine_is_gone(
         stack.start_worker(1)
 
         assert ask(client, "m", "weather").message.content == SENTENCE
+
+
+def test_a_model_too_many_for_the_address_space_takes_the_place_of_the_oldest(
+    tmp_path: Path,
+) -> None:
+    """The NPU has 16 IOMMU domains, of which the first is not for language models."""
+    with (
+        emulated(tmp_path, "abi-1.3.0") as stack,
+        ollama.Client(host=stack.url, trust_env=False) as client,
+    ):
+        create(client, "base", ModelScript(replies=HELLO), tmp_path)
+        names = [f"m{number}:latest" for number in range(16)]
+        for number, name in enumerate(names):
+            client.create(name, from_="base", parameters={"num_predict": 100 + number})
+            assert client.generate(name, "hi").response == "Hello there."
+        loaded = {model.model for model in client.ps().models}
+
+    assert loaded == set(names[1:])

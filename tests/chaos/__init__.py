@@ -1,0 +1,1 @@
+"""Chaos: load on emulated boards while processes are killed and stopped, judged from outside."""
