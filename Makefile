@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME_EXTRAS := gateway,worker,cpu,store,cli
 
-.PHONY: install install-dev demo serve check test test-arm64 soak bench clean
+.PHONY: install install-dev demo serve check test mutations test-system test-arm64 chaos soak bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -16,8 +16,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt wheels.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r wheels.txt
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed wheels-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME_EXTRAS),dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r wheels-dev.txt
 	@touch $@
 
 demo: install
@@ -35,11 +36,23 @@ check: install-dev
 test: install-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# Two minutes: each of the gateway's rules broken on purpose, which a row of the conformance table notices.
+mutations: install-dev
+	$(BIN)/python -m pytest -m mutations
+
+# As root, a minute or two: disks that are full or read-only.
+test-system: install-dev
+	$(BIN)/python -m pytest -m system
+
 # As root, some ten minutes: the binding tests on aarch64 under qemu-user.
 test-arm64:
 	tests/arm64/run.sh
 
-# A hundred kill -9 during pulls, and a file of 8 GB: a quarter of an hour, 8 GB of temporary space.
+# A minute of load while processes are killed and stopped, from a printed seed; CHAOS="--seconds 600 --seed 7".
+chaos: install-dev
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
+# A hundred kill -9 during pulls, and a file of 8 GB: some seven minutes, 9 GB of temporary space.
 soak: install-dev
 	$(BIN)/python -m services.model-store.tests.soak_pulls --kills 100 --gigabytes 8
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,35 @@ from tests.stack import Stack
 
 FAMILY = "abi-1.3.0"
 ROUNDS = 40
+TOOL_ROUNDS = 15
 STREAMS = (1, 16, 64)
 TOKENS = 400
 TAIL_BYTES = 16384
 PACED_TOKENS = 60
 PACES = (16.7, 78.0)
 """Tokens a second: Qwen2.5-1.5B on RK3588 by the vendor, and the fastest board one may hope for."""
+
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": f"tool_{number}",
+            "description": "Looks something up.",
+            "parameters": {
+                "type": "object",
+                "properties": {"what": {"type": "string"}, "times": {"type": "integer"}},
+                "required": ["what"],
+            },
+        },
+    }
+    for number in range(10)
+]
+TOOL_TEMPLATE = (
+    "{% if tools %}<|im_start|>system\n<tools>{% for t in tools %}{{ t | tojson }}{% endfor %}</tools>"
+    "<tool_call></tool_call><|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
 
 
 @contextmanager
@@ -63,8 +86,13 @@ async def through(
 ) -> dict[str, float]:
     """The same through HTTP: one streamed request. Lines are not read, but for the last."""
     body = {"model": model, "prompt": "hello", "raw": True, "options": {"num_predict": tokens}}
+    return await timed(client, f"{url}/api/generate", body)
+
+
+async def timed(client: httpx2.AsyncClient, url: str, body: dict[str, Any]) -> dict[str, float]:
+    """Seconds to the first line and to the last, and the tokens of one streamed request."""
     asked_at, first_s, tail = time.perf_counter(), 0.0, b""
-    async with client.stream("POST", f"{url}/api/generate", json=body) as answer:
+    async with client.stream("POST", url, json=body) as answer:
         async for piece in answer.aiter_raw():
             first_s = first_s or time.perf_counter() - asked_at
             tail = (tail + piece)[-TAIL_BYTES:]
@@ -77,6 +105,38 @@ async def one_by_one(url: str, model: str, *, tokens: int, rounds: int) -> list[
     """Requests one after another on one connection, after one that warms up."""
     async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
         return [await through(client, url, model, tokens=tokens) for _ in range(rounds + 1)][1:]
+
+
+async def with_tools(url: str, rounds: int) -> dict[str, float]:
+    """What ten tools that are not called cost a conversation: their figures ÷ those without, medians.
+
+    The two take turns, so that both see the same machine.
+    """
+    body = {
+        "model": "tools",
+        "messages": [{"role": "user", "content": "hello"}],
+        "options": {"num_predict": TOKENS},
+    }
+    runs: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
+        for _ in range(rounds + 1):
+            for tools, taken in runs.items():
+                asked = body | ({"tools": TOOLS} if tools else {})
+                taken.append(await timed(client, f"{url}/api/chat", asked))
+
+    def median(value: Callable[[dict[str, float]], float], *, tools: bool) -> float:
+        return statistics.median(value(run) for run in runs[tools][1:])
+
+    def first(run: dict[str, float]) -> float:
+        return run["first_s"]
+
+    def speed(run: dict[str, float]) -> float:
+        return run["tokens"] / (run["whole_s"] - run["first_s"])
+
+    return {
+        "first": median(first, tools=True) / median(first, tools=False),
+        "speed": median(speed, tools=True) / median(speed, tools=False),
+    }
 
 
 async def throughput(url: str, streams: int) -> float:
@@ -124,6 +184,10 @@ def main() -> None:
                 share = speed / statistics.median(whole)
                 print(f"{streams:3} streams           tokens/s {speed:8.0f} ({share:.2f} of bare)")
                 rows[f"tokens_per_s_{streams}"] = speed
+            client.create("tools", from_="fast", template=TOOL_TEMPLATE)
+            tools = rows["tools"] = asyncio.run(with_tools(stack.url, TOOL_ROUNDS))
+            print("\nten tools, none called, by what there is without:")
+            print(f"first token {tools['first']:.2f}, tokens/s {tools['speed']:.2f}")
             for pace in PACES:
                 paced = ModelScript(seed=1, answer_tokens=100_000, decode_tokens_per_s=pace)
                 create(client, f"paced{pace:g}", paced, folder)

@@ -141,8 +141,9 @@ class ModelScript:
     # What tests look at.
     trace: Path | None = None
     """JSON lines of what crossed the border are appended here; read them with `read_trace`."""
-    board: Path | None = None
-    """A lock file that models of one board share: overlapping runs of processes are traced."""
+    board: Path | str | None = None
+    """A lock file that models of one board share: overlapping runs of processes are traced. Given as
+    text it may be relative to the process's own folder."""
 
     def write(self, path: Path) -> Path:
         """Write the model file, and its vocabulary beside it."""
