@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME_EXTRAS := gateway,worker,cpu,store,cli
 
-.PHONY: install install-dev demo serve check test mutations test-system test-arm64 chaos soak bench clean
+.PHONY: install install-dev demo serve check test mutations test-system test-clients test-arm64 chaos soak bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -43,6 +43,21 @@ mutations: install-dev
 # As root, a minute or two: disks that are full or read-only.
 test-system: install-dev
 	$(BIN)/python -m pytest -m system
+
+# Three minutes, and four more the first time: Node and frameworks from npm and PyPI, pinned, in environments of their own.
+CLIENTS := build/clients
+test-clients: install-dev $(CLIENTS)/.installed
+	$(BIN)/python -m pytest -m clients tests/clients
+
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/requirements-litellm.txt tests/clients/requirements-sources.txt tests/clients/js/package-lock.json
+	$(PYTHON) -m venv $(CLIENTS)/venv
+	$(PYTHON) -m venv $(CLIENTS)/litellm
+	$(CLIENTS)/venv/bin/pip install --quiet --no-compile --no-deps -r tests/clients/requirements.txt
+	$(CLIENTS)/litellm/bin/pip install --quiet --no-compile --no-deps -r tests/clients/requirements-litellm.txt
+	$(CLIENTS)/venv/bin/pip download --quiet --no-deps --no-binary :all: --require-hashes -d $(CLIENTS)/sources -r tests/clients/requirements-sources.txt
+	tar xzf $(CLIENTS)/sources/ollama-*.tar.gz -C $(CLIENTS)/sources --strip-components=1
+	cd tests/clients/js && PATH="$(CURDIR)/$(CLIENTS)/venv/bin:$$PATH" npm ci --no-audit --no-fund
+	@touch $@
 
 # As root, some ten minutes: the binding tests on aarch64 under qemu-user.
 test-arm64:

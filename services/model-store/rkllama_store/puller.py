@@ -170,15 +170,12 @@ class Puller:
 
     async def _from_catalogue(self, name: ModelName, emit: Emit) -> None:
         if (entry := catalog.find(name, self._entries)) is None:
-            raise UpstreamError(NOT_FOUND)
+            _tell_whole(await in_thread(lambda: self._here(name)), emit)
+            return
         with self._blobs.holding() as hold:
             hold.add(entry.weights.digest)
             if (found := await in_thread(lambda: self._whole(name, entry))) is not None:
-                for layer in (*found.manifest.layers, found.manifest.config):
-                    size = layer.size
-                    emit(pulling(Digest.parse(layer.digest), total=size, completed=size))
-                emit(Record(status=VERIFYING))
-                emit(Record(status=WRITING))
+                _tell_whole(found.manifest, emit)
                 kept = await in_thread(lambda: self._library.copy(found.name, name))
             else:
                 draft = self._draft(hold, emit)
@@ -189,6 +186,19 @@ class Puller:
                 kept = await in_thread(lambda: self._library.publish(name, manifest))
         if kept is not None:
             await self._changes.created(kept)
+
+    def _here(self, name: ModelName) -> Manifest:
+        """A model that comes from nowhere, so that what is here is the newest there is.
+
+        Raises:
+            UpstreamError: It is not here either, or not whole.
+        """
+        try:
+            manifest = self._library.stored(name).manifest
+            self._library.check_whole(manifest)
+        except (ModelNotFoundError, InvalidModelError) as error:
+            raise UpstreamError(NOT_FOUND) from error
+        return manifest
 
     def _whole(self, name: ModelName, entry: Entry) -> Stored | None:
         """The entry as it is here already, under `name` or another of its names."""
@@ -243,6 +253,14 @@ class Puller:
 
 _FROM_A_HUB = frozenset({MediaType.WEIGHTS, MediaType.PROJECTOR, MediaType.FILE, MediaType.FACTS})
 """A manifest with any other layer has something of its owner's in it."""
+
+
+def _tell_whole(manifest: Manifest, emit: Emit) -> None:
+    """The records of a pull of which nothing was left to do."""
+    for layer in (*manifest.layers, manifest.config):
+        emit(pulling(Digest.parse(layer.digest), total=layer.size, completed=layer.size))
+    emit(Record(status=VERIFYING))
+    emit(Record(status=WRITING))
 
 
 def _weights(manifest: Manifest) -> set[str]:

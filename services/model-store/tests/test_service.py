@@ -137,6 +137,19 @@ async def test_a_cancel_of_nothing_is_fine(client: Any) -> None:
     await client.ask(StoreVerb.CANCEL, StreamCancel(stream_id="nothing"), Accepted)
 
 
+async def test_a_pull_of_a_name_that_is_only_here_finds_it_whole(client: Any) -> None:
+    await client.pull("smollm2:135m")
+    await client.create("mine", base="smollm2:135m", system="Be brief.")
+    before = await resolve(client, "mine")
+    records = await client.pull("mine")
+
+    layers = {record.digest for record in records if record.digest}
+    assert records[-1].status == "success"
+    assert {layer.digest for layer in before.layers} <= layers
+    assert all(record.completed == record.total for record in records if record.digest)
+    assert await resolve(client, "mine") == before
+
+
 async def test_an_unknown_model_is_not_in_the_registry(client: Any) -> None:
     records = await client.pull("nope")
 
