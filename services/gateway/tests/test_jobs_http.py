@@ -209,6 +209,36 @@ async def test_a_model_that_loads_nowhere_is_told_at_once(stage: Staged) -> None
     assert answer.json() == {"error": "no memory"}
 
 
+async def test_a_board_that_never_hears_its_grant_is_replaced(stage: Staged) -> None:
+    """The gateway thinks the job granted; the client sees a pause of two seconds."""
+    async with stage(workers=2) as on:
+        asked = on.chat()
+        granted = await on.worker.claim(await on.worker.tickets.get())
+        assert (await on.workers[1].tickets.get()).attempt == 1
+        attempt = await on.workers[1].take()
+        await attempt.say("a", "b")
+        answer = await asked
+
+    assert granted.granted
+    assert (attempt.ticket.attempt, attempt.job.resume) == (2, None)
+    assert said(answer) == "ab"
+
+
+async def test_an_answer_is_whole_without_the_boards_word_that_it_has_finished(
+    stage: Staged,
+) -> None:
+    """The board says so again and again; the client has everything with the terminal chunk."""
+    async with stage() as on:
+        asked = on.chat()
+        attempt = await on.worker.take()
+        await attempt.send(text(0, "a"), Chunk(seq=1, finish="stop"))
+        answer = await asked
+        late = await attempt.finished()
+
+    assert said(answer) == "a"
+    assert late.replay_from is None
+
+
 async def test_a_large_body_is_fetched_in_pieces(stage: Staged) -> None:
     """Beyond what one message may hold; it is decoded and encoded in threads."""
     prompt = "".join(map(chr, range(0x20, 0x2000))) * 500
