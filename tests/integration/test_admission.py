@@ -8,10 +8,13 @@ from pathlib import Path
 
 import httpx2
 import ollama
+import pytest
 from rkllm_bindings.emulator import ModelScript
 
 from tests.emulated import create, emulated
 from tests.stack import Stack, wait_until
+
+pytestmark = pytest.mark.boards
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 BOUND, AT_ONCE = 4, 10

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import httpx2
 import ollama
+import pytest
 from rkllm_bindings.emulator import ModelScript, Reply
 
 from tests.emulated import create, emulated
 from tests.stack import Stack, wait_until
+
+pytestmark = pytest.mark.boards
 
 WORKERS = ("worker-1", "worker-2")
 TURNS = 6

@@ -22,6 +22,8 @@ from tests.integration.conftest import MODEL
 from tests.link import Link
 from tests.stack import Stack, prepared, wait_until
 
+pytestmark = pytest.mark.boards
+
 MIB = 2**20
 CHAT: dict[str, Any] = {
     "model": MODEL,

@@ -26,6 +26,8 @@ from tests.emulated import SPECIAL, create, emulated
 from tests.integration.test_tools import MARKS, REPLIES, TEMPLATE, THOUGHT
 from tests.stack import Stack, wait_until
 
+pytestmark = pytest.mark.boards
+
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 SCRIPT = ModelScript(
     replies=[

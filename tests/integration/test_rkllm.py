@@ -276,6 +276,7 @@ def test_a_worker_that_was_killed_is_not_followed_before_its_engine_is_gone(
         assert ask(client, "m", "weather").message.content == SENTENCE
 
 
+@pytest.mark.boards
 def test_a_model_too_many_for_the_address_space_takes_the_place_of_the_oldest(
     tmp_path: Path,
 ) -> None:

@@ -28,6 +28,8 @@ from rkllm_bindings.emulator import ModelScript, read_trace
 from tests.emulated import create, emulated, prompt_ids
 from tests.stack import Stack, alive, wait_until
 
+pytestmark = pytest.mark.boards
+
 MARK = 256
 HEADER_TOKENS = len("assistant\n")
 TOKENS = 300

@@ -13,6 +13,8 @@ from rkllm_bindings.emulator import ModelScript, Reply
 from tests.emulated import create, emulated
 from tests.stack import Stack
 
+pytestmark = pytest.mark.boards
+
 NAMES = ("one", "two", "three")
 EACH = 8
 

@@ -157,15 +157,12 @@ class Runner:
         if job.top_logprobs is not None and not runtime.shows_logits:
             raise UnsupportedError("the runtime of this model does not tell logprobs")
         requirement = required(job)
-        if requirement is not None and not runtime.shows_logits and not job.render_only:
+        if requirement is not None and not runtime.shows_logits:
             return self._checked(run, job, requirement)
         return self._generate(run, job, requirement)
 
     def _generate(self, run: Run, job: Job, requirement: Requirement | None) -> RunEnded:
         prompt = self._model.prompts.build(job)
-        if job.render_only:
-            self._send(run, Chunk(seq=0, rendered=prompt.text, finish="stop"))
-            return RunEnded(last_seq=0)
         made = _made(job, prompt)
         constraint = self._constraint(job, prompt, requirement)
         if constraint is not None:
