@@ -11,6 +11,7 @@ All but ours bind a job to a board when it comes: there it waits in line, whatev
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -75,7 +76,7 @@ class Claims:
         return now + wait_s + AFTER_S
 
 
-class _Bound:
+class _Bound(ABC):
     """A line of jobs before each board."""
 
     def __init__(self, boards: Sequence[Board], dice: random.Random) -> None:
@@ -92,9 +93,9 @@ class _Bound:
                 return board, line.popleft()
         return float("inf")
 
+    @abstractmethod
     def pick(self) -> int:
         """The number of the board that gets the next job."""
-        raise NotImplementedError
 
 
 class RoundRobin(_Bound):

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC as UTC_ZONE
@@ -21,12 +22,12 @@ from typing import Any
 _MOST_SHOWN = 300
 
 
-class Matcher:
+class Matcher(ABC):
     """What may differ."""
 
+    @abstractmethod
     def complaint(self, actual: Any, where: str) -> str:
         """What is wrong with `actual`; empty if nothing is."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
