@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ollama
 from rkllm_bindings.emulator import ModelScript, build, byte_level_tokenizer
@@ -14,11 +15,25 @@ from rkllm_bindings.emulator import ModelScript, build, byte_level_tokenizer
 from tests.stack import Stack
 
 EOS = 257
-SPECIAL = {256: "<|im_start|>", EOS: "<|im_end|>"}
+_HEADER_BEGINS = 256
+SPECIAL = {_HEADER_BEGINS: "<|im_start|>", EOS: "<|im_end|>"}
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+ALPHABET = "etaoin shrdlu éñ世🌧 ."
+
+
+def known(tokens: int, **facts: Any) -> ModelScript:
+    """A model that continues any ids by a pure function of them, to answers of so many tokens.
+
+    So the whole answer to a prompt is known beforehand, and one that another board went on with is right
+    only if that board got the prompt and every generated id: the length counts from the last header.
+    """
+    header = len("assistant\n")
+    return ModelScript(
+        alphabet=ALPHABET, answer_mark=_HEADER_BEGINS, answer_tokens=header + tokens, **facts
+    )
 
 
 def library(family: str, folder: Path) -> Path:

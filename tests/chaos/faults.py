@@ -8,7 +8,9 @@ import os
 import random
 import signal
 from collections import Counter, defaultdict
+from collections.abc import Coroutine
 from time import monotonic
+from typing import Any
 
 from tests.stack import Stack
 
@@ -115,7 +117,6 @@ class Faults:
         await asyncio.to_thread(self._stack.broker.start)
         self._away.discard("broker")
 
-    def _heal(self, healing: object) -> None:
-        assert asyncio.iscoroutine(healing)
+    def _heal(self, healing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(healing)
         self._healing.add(task)

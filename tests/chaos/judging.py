@@ -1,9 +1,4 @@
-"""What a stream must have been: a pure judgement of the lines that a client got.
-
-The emulated models continue any ids by a pure function of them, so that the whole answer to a prompt is
-known beforehand, and an answer that another board went on with is right only if that board got the
-prompt and every generated id.
-"""
+"""What a stream must have been: a pure judgement of the lines that a client got."""
 
 from __future__ import annotations
 

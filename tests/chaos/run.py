@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import ollama
 from rkllm_bindings.emulator import ModelScript, read_trace
@@ -14,16 +16,12 @@ from rkllm_bindings.emulator import ModelScript, read_trace
 from tests.chaos.clients import Clients, Tally
 from tests.chaos.faults import Faults
 from tests.chaos.judging import Outcome
-from tests.emulated import create, emulated
+from tests.emulated import create, emulated, known
 from tests.stack import Stack, wait_until
 
 WORKERS = 4
 CLIENTS = 10
 CALM_REQUESTS = 12
-MARK = 256
-"""`<|im_start|>`: an answer's length is counted from its last one."""
-HEADER_TOKENS = len("assistant\n")
-ALPHABET = "etaoin shrdlu éñ世🌧 ."
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,17 +45,16 @@ class Report:
         return not self.tally.wrong and not self.overlaps and set(calm) == {Outcome.ANSWERED}
 
     def __str__(self) -> str:
-        def listed(counts: object) -> str:
-            assert isinstance(counts, dict)
+        def listed(counts: Mapping[Any, float]) -> str:
             return ", ".join(f"{name} {count:g}" for name, count in counts.items()) or "none"
 
         lines = [
             f"seed {self.seed}, {self.seconds:g} s, {WORKERS} boards, 2 gateways, 3 models",
-            f"requests: {listed(dict(self.tally.outcomes))}",
+            f"requests: {listed(self.tally.outcomes)}",
             f"faults: {listed(self.injected)}",
             f"attempts gone on with elsewhere: {listed(self.migrations)}",
             f"runs that overlapped on a board: {self.overlaps}",
-            f"afterwards: {listed(dict(self.calm.outcomes))}",
+            f"afterwards: {listed(self.calm.outcomes)}",
             f"lost: {len(self.tally.wrong)}",
             *(f"  {wrong}" for wrong in self.tally.wrong[:20]),
             *(f"  told {count} times: {why}" for why, count in self.tally.failures.items()),
@@ -69,11 +66,9 @@ def models(trace: Path) -> dict[str, ModelScript]:
     """Three models, unlike in length, speed and load time."""
     shapes = {"quick": (60, 400.0, 0.0), "middle": (150, 200.0, 100.0), "slow": (100, 80.0, 300.0)}
     return {
-        name: ModelScript(
-            alphabet=ALPHABET,
+        name: known(
+            tokens,
             seed=at,
-            answer_mark=MARK,
-            answer_tokens=HEADER_TOKENS + tokens,
             decode_tokens_per_s=speed,
             prefill_tokens_per_s=speed * 20,
             load_ms=load_ms,

@@ -1,8 +1,4 @@
-"""An answer goes on when its board dies, hangs, or is shut down; what each client sees.
-
-The emulated model continues any ids by a pure function of them: an answer is right only if the second
-board got the prompt and every id that the first had made.
-"""
+"""An answer goes on when its board dies, hangs, or is shut down; what each client sees."""
 
 from __future__ import annotations
 
@@ -25,15 +21,12 @@ import ollama
 import pytest
 from rkllm_bindings.emulator import ModelScript, read_trace
 
-from tests.emulated import create, emulated, prompt_ids
+from tests.emulated import create, emulated, known, prompt_ids
 from tests.stack import Stack, alive, wait_until
 
 pytestmark = pytest.mark.boards
 
-MARK = 256
-HEADER_TOKENS = len("assistant\n")
 TOKENS = 300
-ALPHABET = "etaoin shrdlu éñ世🌧 ."
 PROMPT = "Tell me of the sea."
 
 
@@ -46,12 +39,7 @@ def boards(tmp_path: Path) -> Iterator[Stack]:
 
 def made(stack: Stack, folder: Path, **facts: Any) -> ModelScript:
     """The model `m`: 300 tokens of one known answer, in a second and a half."""
-    script = ModelScript(
-        alphabet=ALPHABET,
-        answer_mark=MARK,
-        answer_tokens=HEADER_TOKENS + TOKENS,
-        **{"decode_tokens_per_s": 200, "trace": folder / "trace", **facts},
-    )
+    script = known(TOKENS, **{"decode_tokens_per_s": 200, "trace": folder / "trace", **facts})
     with ollama.Client(host=stack.url, trust_env=False) as client:
         return create(client, "m", script, folder)
 
