@@ -24,6 +24,7 @@ from rkllama_protocol.messages import (
     WorkerBeat,
 )
 
+from rkllama_policy.context import context_fits
 from rkllama_policy.conversation import CHARS_PER_TOKEN, held_tokens
 
 LOAD_BYTES_PER_S = 250e6
@@ -139,7 +140,7 @@ def answer_tokens(speed: Speed, num_predict: int) -> float:
 def loading_s(ticket: Ticket, board: WorkerBeat) -> float:
     """Seconds to load the job's model; 0 if it is loaded as the job needs it."""
     resident = _resident(ticket, board)
-    if resident is not None and _fits(ticket, resident):
+    if resident is not None and context_fits(ticket.num_ctx, resident):
         return 0.0
     return load_s(speed_of(board, ticket.model), ticket.weights_bytes)
 
@@ -156,7 +157,7 @@ def unread_s(ticket: Ticket, board: WorkerBeat) -> float:
     """Seconds to read what the board does not hold of the prompt."""
     resident = _resident(ticket, board)
     held = 0
-    if resident is not None and _fits(ticket, resident):
+    if resident is not None and context_fits(ticket.num_ctx, resident):
         held = held_tokens(ticket, resident.holds)
     speed = speed_of(board, ticket.model)
     unread = prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens - held)
@@ -168,11 +169,6 @@ def unread_s(ticket: Ticket, board: WorkerBeat) -> float:
 
 def _resident(ticket: Ticket, board: WorkerBeat) -> ResidentModel | None:
     return next((model for model in board.models if model.digest == ticket.model), None)
-
-
-def _fits(ticket: Ticket, resident: ResidentModel) -> bool:
-    """Whether the model is loaded with the context that the job asks for."""
-    return ticket.num_ctx in (None, resident.context_length)
 
 
 def cost_s(ticket: Ticket, board: WorkerBeat) -> float:

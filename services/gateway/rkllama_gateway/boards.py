@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
+from rkllama_policy.context import context_fits
 from rkllama_protocol import codec
 from rkllama_protocol.beats import Observer
 from rkllama_protocol.bus import Bus
@@ -57,7 +58,7 @@ class Boards:
     async def keep(self, model: str, keep_alive_s: float | None, *, num_ctx: int | None) -> bool:
         """Give the model a new keep-alive wherever it is resident; whether it is anywhere.
 
-        With another context than `num_ctx`, where that is given, it is not what was asked for.
+        With another context than a job that asks for `num_ctx` can use, it is not what was asked for.
         """
         found = await self._ask_all(
             self._holders(model, num_ctx),
@@ -97,9 +98,7 @@ class Boards:
             beat
             for beat in self.observer.living()
             if any(
-                held.digest == model
-                and held.state == "ready"
-                and num_ctx in (None, held.context_length)
+                held.digest == model and held.state == "ready" and context_fits(num_ctx, held)
                 for held in beat.models
             )
         ]

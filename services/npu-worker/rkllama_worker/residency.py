@@ -19,6 +19,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Literal
 
+from rkllama_policy.context import context_fits
 from rkllama_policy.cost import files_of, memory_bytes, weights_bytes
 from rkllama_policy.eviction import to_evict
 from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError
@@ -30,22 +31,12 @@ from rkllama_protocol.messages import (
     ResolvedModel,
 )
 
-from rkllama_worker.engine.wire import DEFAULT_CONTEXT_TOKENS, LoadSpec
+from rkllama_worker.engine.wire import LoadSpec
 from rkllama_worker.engine_process import EngineProcess
 from rkllama_worker.fetcher import Fetcher
 from rkllama_worker.npu import Npu
 
 log = logging.getLogger(__name__)
-
-
-def context_fits(num_ctx: int | None, *, loaded_with: int | None, context_length: int) -> bool:
-    """Whether a job that asks for `num_ctx` can use a model that was loaded for `loaded_with` tokens.
-
-    Who asks for nothing gets the default or more, not the small context that somebody asked for before.
-    """
-    if num_ctx is not None:
-        return num_ctx in (loaded_with, context_length)
-    return loaded_with is None or loaded_with >= DEFAULT_CONTEXT_TOKENS
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -59,7 +50,7 @@ class Resident:
     size_vram: int = 0
     context_length: int = 0
     num_ctx: int | None = None
-    """What the job that loaded it asked for; the model may have been able to give less."""
+    """What the job that loaded it asked for."""
     domains: range | None = None
     """Of the NPU's address space."""
     keep_alive_s: float
@@ -88,6 +79,7 @@ class Resident:
             size=self.size,
             size_vram=self.size_vram,
             context_length=self.context_length,
+            num_ctx=self.num_ctx,
             state=self.state,
             expires_in_s=None if self.keep_alive_s < 0 else left,
             runs=self.runs,
@@ -208,9 +200,7 @@ class Residency:
     def _must_reload(self, entry: Resident, job: Job) -> bool:
         if entry.state == "unloading" or entry.engine is None or not entry.engine.alive:
             return True
-        return not context_fits(
-            job.num_ctx, loaded_with=entry.num_ctx, context_length=entry.context_length
-        )
+        return not context_fits(job.num_ctx, entry.as_message())
 
     async def _load(self, job: Job) -> Resident:
         model = job.model

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rkllama_protocol.messages import ModelDetails, ResolvedModel
-from rkllama_worker.residency import Resident, context_fits
+from rkllama_worker.residency import Resident
 
 MODEL = ResolvedModel(
     name="m:latest",
@@ -59,23 +59,3 @@ def test_an_idle_model_tells_what_is_left() -> None:
     assert told is not None
     assert before + 1000 - monotonic() <= told <= 1000
     assert held(expires_at=LONG_PAST).as_message().expires_in_s == 0
-
-
-@pytest.mark.parametrize(
-    ("num_ctx", "loaded_with", "context_length", "fits"),
-    [
-        (None, None, 2048, True),  # the default, of a model that was trained for less
-        (None, 8192, 8192, True),
-        (None, 512, 512, False),
-        (None, 8192, 2048, True),
-        (512, 512, 512, True),
-        (8192, 8192, 2048, True),  # what it was trained for is all there is
-        (2048, 8192, 2048, True),
-        (512, None, 4096, False),
-        (8192, None, 4096, False),
-    ],
-)
-def test_which_context_does_for_a_job(
-    num_ctx: int | None, loaded_with: int | None, context_length: int, *, fits: bool
-) -> None:
-    assert context_fits(num_ctx, loaded_with=loaded_with, context_length=context_length) is fits

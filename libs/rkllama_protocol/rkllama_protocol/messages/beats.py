@@ -23,6 +23,9 @@ class ResidentModel(Part):
     size_vram: int
     """Bytes of it that the accelerator uses."""
     context_length: int
+    """Tokens; 0 while it loads."""
+    num_ctx: int | None = None
+    """What the job that loaded it asked for; the model may have been able to give less."""
     state: Literal["loading", "ready", "unloading"]
     expires_in_s: float | None
     """None: never."""

@@ -20,9 +20,6 @@ from rkllama_protocol.messages import Sampling
 
 _HEAD = struct.Struct("!IBI")
 HEAD_BYTES = _HEAD.size
-DEFAULT_CONTEXT_TOKENS = 4096
-"""Of a model that is loaded without word of its context, at most what it was trained for; it is what the
-vendor's demos load with, and what most `.rkllm` models are converted for."""
 MAX_PAYLOAD_BYTES = 256 * 2**20
 
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rkllama_policy.context import DEFAULT_CONTEXT_TOKENS
 from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError, UnsupportedError
 
 from rkllama_worker.engine.runtime import _llama_h as h
-from rkllama_worker.engine.wire import DEFAULT_CONTEXT_TOKENS
 
 BATCH_TOKENS = 128
 """Prefill was as fast with 64, 128 and 512 (68 tokens/s on one core), and slower with 32 (56)."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from time import monotonic
 
 import numpy as np
+from rkllama_policy.context import DEFAULT_CONTEXT_TOKENS
 from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError, UnsupportedError
 from rkllama_protocol.messages import Sampling
 from rkllm_bindings import (
@@ -49,7 +50,7 @@ from rkllama_worker.engine.runtime.init_log import InitLog, parse
 from rkllama_worker.engine.runtime.logits import Floats, Sampler
 from rkllama_worker.engine.runtime.rkllm_values import believable, nanoseconds, vendor_sampling
 from rkllama_worker.engine.runtime.stepping import step_by_step
-from rkllama_worker.engine.wire import DEFAULT_CONTEXT_TOKENS, RkllmSpec
+from rkllama_worker.engine.wire import RkllmSpec
 
 log = logging.getLogger(__name__)
 
