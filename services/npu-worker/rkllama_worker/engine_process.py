@@ -108,8 +108,15 @@ class EngineProcess:
         """Whether the process still runs."""
         return self._process.returncode is None
 
-    async def run(self, job: bytes, on_chunk: Callable[[bytes], None]) -> RunEnded:
-        """Run an encoded `Job`; `on_chunk` gets each encoded chunk, in order. Returns when joined.
+    async def run(
+        self,
+        job: bytes,
+        on_chunk: Callable[[bytes], None],
+        on_last: Callable[[bytes], None],
+    ) -> RunEnded:
+        """Run an encoded `Job`; returns when it is joined.
+
+        `on_chunk` gets each encoded chunk, in order, and `on_last` the terminal one.
 
         Raises:
             EngineDiedError: The process died, or spoke nonsense.
@@ -122,6 +129,8 @@ class EngineProcess:
                 continue
             if frame.kind is Kind.CHUNK:
                 on_chunk(frame.payload)
+            elif frame.kind is Kind.LAST_CHUNK:
+                on_last(frame.payload)
             elif frame.kind is Kind.ENDED:
                 return RunEnded.model_validate_json(frame.payload)
 

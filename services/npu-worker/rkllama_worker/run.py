@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from rkllama_protocol.bus import Bus
-from rkllama_protocol.codec import Chunk, decode_chunk, encode, encode_chunk
+from rkllama_protocol.codec import Chunk, encode, encode_chunk
 from rkllama_protocol.errors import (
     EngineDiedError,
     LoadFailedError,
@@ -43,8 +43,6 @@ GATEWAY_LOST_S = 3.0
 """Connected time without an answer from the gateway after which the job has no client any more."""
 FINISHED_INTERVAL_S = 0.5
 FINISHED_FOR_S = 60.0
-TERMINAL_MARKS = (b'"finish":"', b'"error_code":"')
-"""What stands in every terminal chunk, and may stand in others."""
 JOIN_S = 2.0
 """How long after an abort the runtime may take, beyond its prefill, before its process is killed."""
 
@@ -197,7 +195,7 @@ class Run:
                 tasks.create_task(self._kill_when_silent(engine, silence)),
             )
             try:
-                self.ended = await engine.run(encode(self.job), self._keep)
+                self.ended = await engine.run(encode(self.job), self._keep, self._keep_last)
             except RkllamaError as error:
                 # Inside the group it would come out as an ExceptionGroup.
                 self.failure = error
@@ -226,11 +224,11 @@ class Run:
 
     def _keep(self, chunk: bytes) -> None:
         self._heard_at = monotonic()
-        # Chunks are many, and decoding is dear: only what may be a terminal one is decoded.
-        if any(mark in chunk for mark in TERMINAL_MARKS) and decode_chunk(chunk).terminal:
-            self._last = chunk
-        else:
-            self._put(chunk)
+        self._put(chunk)
+
+    def _keep_last(self, chunk: bytes) -> None:
+        self._heard_at = monotonic()
+        self._last = chunk
 
     def _put(self, chunk: bytes) -> None:
         self._chunks.append(chunk)

@@ -53,7 +53,7 @@ async def measure(model: StoredModel, *, npu: Npu | None, board: Board) -> Measu
     engine = await EngineProcess.start(spec, timeout_s=LOAD_TIMEOUT_S, inherited_fds=fds)
     try:
         chunks: list[bytes] = []
-        ended = await engine.run(encode(_job(model)), chunks.append)
+        ended = await engine.run(encode(_job(model)), chunks.append, chunks.append)
     finally:
         await engine.close()
     last = decode_chunk(chunks[-1])

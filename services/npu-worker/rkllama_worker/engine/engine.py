@@ -120,7 +120,8 @@ class Engine:
                 return
 
     def _send_chunk(self, run: Run, chunk: Chunk) -> None:
-        self._channel.send(Kind.CHUNK, run.number, encode_chunk(chunk))
+        kind = Kind.LAST_CHUNK if chunk.terminal else Kind.CHUNK
+        self._channel.send(kind, run.number, encode_chunk(chunk))
 
     def _send(self, kind: Kind, number: int, message: EngineMessage | Fault) -> None:
         self._channel.send(kind, number, message.model_dump_json().encode())

@@ -37,9 +37,11 @@ class Kind(IntEnum):
     FAILED = 5
     """Up: `Fault`; the model could not be loaded and the process ends."""
     CHUNK = 6
-    """Up: an encoded `Chunk`."""
+    """Up: an encoded `Chunk`, of which others follow."""
     ENDED = 7
     """Up: `RunEnded`."""
+    LAST_CHUNK = 8
+    """Up: the encoded terminal `Chunk`; only ENDED follows."""
 
 
 class EngineMessage(BaseModel):

@@ -23,6 +23,7 @@ from rkllama_worker.engine.model_files import ModelFiles
 from rkllama_worker.engine.wire import EngineReady, Frame, Kind, LoadSpec, RunEnded
 from tokenizers import Tokenizer
 
+CHUNKS = (Kind.CHUNK, Kind.LAST_CHUNK)
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -155,7 +156,7 @@ class EngineUnderTest:
     def chunk(self) -> tuple[int, Chunk]:
         """The next frame, which has to be a chunk, and its run."""
         frame = self.channel.receive()
-        assert frame.kind is Kind.CHUNK
+        assert frame.kind in CHUNKS
         return frame.run, decode_chunk(frame.payload)
 
     def rest(self, run: int) -> tuple[list[Chunk], RunEnded]:
@@ -166,8 +167,9 @@ class EngineUnderTest:
             assert frame.run == run
             if frame.kind is Kind.ENDED:
                 return chunks, RunEnded.model_validate_json(frame.payload)
-            assert frame.kind is Kind.CHUNK
-            chunks.append(decode_chunk(frame.payload))
+            chunk = decode_chunk(frame.payload)
+            assert frame.kind is (Kind.LAST_CHUNK if chunk.terminal else Kind.CHUNK)
+            chunks.append(chunk)
 
     def answer(self, run: int, job: Job) -> tuple[list[Chunk], RunEnded]:
         self.begin(run, job)
