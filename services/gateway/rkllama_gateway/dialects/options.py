@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rkllama_protocol.messages import ModelDetails, Sampling
+from rkllama_protocol.messages import ResolvedModel, Sampling
 
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.gotext import quote
@@ -38,13 +38,7 @@ class RunOptions:
 
 
 def run_options(
-    requested: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-    *,
-    seed: int,
-    context_length: int,
-    details: ModelDetails,
-    vision: bool,
+    requested: Mapping[str, Any], model: ResolvedModel, *, seed: int, context_length: int
 ) -> RunOptions:
     """Request before model before server before default; `stop` is replaced, not merged.
 
@@ -55,7 +49,7 @@ def run_options(
         DialectError: 500, as Ollama has it, for an option of the wrong type.
     """
     served = {"num_ctx": context_length} if context_length else {}
-    chosen = served | _typed(parameters) | _typed(requested)
+    chosen = served | _typed(model.parameters) | _typed(requested)
     sampling = {name: chosen[name] for name in Sampling.model_fields.keys() & chosen.keys()}
     if sampling.get("seed", 0) < 0:
         # Any seed is as good as another: nothing is asked.
@@ -65,16 +59,18 @@ def run_options(
         asked=tuple(sorted(sampling)),
         num_predict=max(chosen.get("num_predict", -1), -1),
         num_keep=chosen.get("num_keep", NUM_KEEP),
-        num_ctx=_context(chosen.get("num_ctx"), details, vision=vision),
+        num_ctx=_context(chosen.get("num_ctx"), model),
         stop=chosen.get("stop", ()),
     )
 
 
-def _context(wanted: int | None, details: ModelDetails, *, vision: bool) -> int | None:
+def _context(wanted: int | None, model: ResolvedModel) -> int | None:
     if wanted is None:
         return None
+    vision = "vision" in model.capabilities
     context = max(wanted, SMALLEST_VISION_CONTEXT if vision else SMALLEST_CONTEXT)
-    return min(context, details.context_length) if details.context_length else context
+    trained = model.details.context_length
+    return min(context, trained) if trained else context
 
 
 def _integer(name: str, value: Any) -> int:

@@ -34,11 +34,9 @@ def message_job(
         rules.need(model, "vision")
     options = run_options(
         request.options,
-        model.parameters,
+        model,
         seed=seed,
         context_length=context_length,
-        details=model.details,
-        vision="vision" in model.capabilities,
     )
     return Job(
         job_id=job_id,

@@ -167,11 +167,9 @@ def _job(
     model = facts.model
     options = run_options(
         common.options,
-        model.parameters,
+        model,
         seed=facts.seed,
         context_length=facts.context_length,
-        details=model.details,
-        vision="vision" in model.capabilities,
     )
     return Job(
         job_id=facts.job_id,

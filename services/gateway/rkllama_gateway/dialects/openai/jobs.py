@@ -35,11 +35,9 @@ def run_job(
         rules.need(model, "vision")
     options = run_options(
         {**asked.defaults, **asked.options},
-        model.parameters,
+        model,
         seed=seed,
         context_length=context_length,
-        details=model.details,
-        vision="vision" in model.capabilities,
     )
     # What this dialect sets by itself nobody asked for.
     unasked = asked.defaults.keys() - asked.options.keys()
@@ -87,11 +85,9 @@ def embed_job(
     rules.check_embedding(model, typed=asked.model, doing="embed")
     options = run_options(
         {},
-        model.parameters,
+        model,
         seed=seed,
         context_length=context_length,
-        details=model.details,
-        vision="vision" in model.capabilities,
     )
     return Job(
         job_id=job_id,
