@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Protocol
 
 from rkllama_policy.admission import Place
 from rkllama_protocol.codec import Chunk
@@ -48,9 +48,6 @@ class Answer(Protocol):
 
     def whole(self, *, now_ns: int, elapsed_ns: int) -> bytes:
         """What a client that does not stream gets."""
-
-    def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
-        """What any client gets for a load."""
 
 
 class Record(Protocol):
@@ -151,8 +148,6 @@ class AnswerResponse(Response):
     async def _finish(self, connection: Connection) -> None:
         if connection.started:
             await connection.end()
-        elif self._held.job.kind == "load":
-            await connection.whole(self._answer.idle("load", now_ns=time.time_ns()))
         else:
             await connection.whole(
                 self._answer.whole(now_ns=time.time_ns(), elapsed_ns=self._elapsed_ns())

@@ -132,14 +132,13 @@ class Jobs:
 
     # ------------------------------------------------------------------ the client's side
 
-    async def submit(self, job: Job, terms: Terms | None = None) -> HeldJob:
+    async def submit(self, job: Job, terms: Terms) -> HeldJob:
         """Take a job in and offer it. Whoever submits must `release`.
 
         Raises:
             OverloadedError: Too many jobs wait for this model, or of this key.
             ExpiredError: It could not begin before its deadline.
         """
-        terms = terms or Terms()
         # Keys have names; a request without one is nobody's.
         body, links = await _prepared(job, salt=terms.key or "")
         now = monotonic()

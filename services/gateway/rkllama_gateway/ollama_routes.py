@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import httpx2
 from fastapi import APIRouter
@@ -41,6 +41,13 @@ from rkllama_gateway.reading import TOO_LARGE, LingeringResponse, read
 GREETING = b"Ollama is running"
 
 T = TypeVar("T")
+
+
+class OllamaAnswer(Answer, Protocol):
+    """An answer of this dialect, in which an unload is one too."""
+
+    def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
+        """What any client gets where nothing is to be run."""
 
 
 class InferenceRequest(Protocol):
@@ -208,7 +215,7 @@ class OllamaRoutes:
         self,
         request: Request,
         asked: InferenceRequest,
-        answer: Answer,
+        answer: OllamaAnswer,
         make: Callable[[ResolvedModel, Facts], Job | job_rules.LoadIntent | job_rules.UnloadIntent],
         endpoint: Endpoint,
         record: Record | None = None,

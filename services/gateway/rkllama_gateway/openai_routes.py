@@ -79,40 +79,43 @@ class OpenAIRoutes:
 
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
-        try:
-            asked = await self._read(request, requests.parse_chat)
-        except DialectError as error:
-            return _rejected(error)
-        facts = self._gateway.facts()
-        answer = ChatAnswer(
-            asked.model,
-            job_id=facts["job_id"],
-            created=int(time.time()),
-            include_usage=asked.include_usage,
-            images=asked.image_count,
-        )
-        streamed = asked.stream and not asked.render_only
-        return await self._infer(
-            request,
-            asked,
-            lambda model: jobs.run_job(asked, model, **facts),
-            answer,
-            record=answer.record if streamed else None,
-        )
+
+        def answer(asked: requests.Run, job_id: str) -> ChatAnswer:
+            return ChatAnswer(
+                asked.model,
+                job_id=job_id,
+                created=int(time.time()),
+                include_usage=asked.include_usage,
+                images=asked.image_count,
+            )
+
+        return await self._run(request, requests.parse_chat, answer)
 
     async def completion(self, request: Request) -> Response:
         """`POST /v1/completions`."""
+
+        def answer(asked: requests.Run, job_id: str) -> CompletionAnswer:
+            return CompletionAnswer(
+                asked.model,
+                job_id=job_id,
+                created=int(time.time()),
+                include_usage=asked.include_usage,
+            )
+
+        return await self._run(request, requests.parse_completion, answer)
+
+    async def _run(
+        self,
+        request: Request,
+        parse: Callable[[bytes], requests.Run],
+        answer_to: Callable[[requests.Run, str], ChatAnswer | CompletionAnswer],
+    ) -> Response:
         try:
-            asked = await self._read(request, requests.parse_completion)
+            asked = await self._read(request, parse)
         except DialectError as error:
             return _rejected(error)
         facts = self._gateway.facts()
-        answer = CompletionAnswer(
-            asked.model,
-            job_id=facts["job_id"],
-            created=int(time.time()),
-            include_usage=asked.include_usage,
-        )
+        answer = answer_to(asked, facts["job_id"])
         streamed = asked.stream and not asked.render_only
         return await self._infer(
             request,
@@ -225,8 +228,9 @@ class OpenAIRoutes:
 
 def _loaded(answer: Answer, record: Record | None, stream_headers: Mapping[str, str]) -> Response:
     """The answer to a request for a model that is resident, and nothing else."""
-    now_ns = time.time_ns()
+    now_ns, loaded = time.time_ns(), Chunk(seq=0, finish="load")
     if record is None:
-        return _answered(answer.idle("load", now_ns=now_ns))
-    events = record(Chunk(seq=0, finish="load"), now_ns=now_ns, elapsed_ns=0)
+        answer.add(loaded, elapsed_ns=0)
+        return _answered(answer.whole(now_ns=now_ns, elapsed_ns=0))
+    events = record(loaded, now_ns=now_ns, elapsed_ns=0)
     return Response(events, headers=dict(stream_headers))

@@ -181,14 +181,6 @@ def test_a_long_silence_has_pings() -> None:
     assert said == [None, None, PING, None, PING]
 
 
-def test_a_model_that_was_only_loaded_has_said_nothing() -> None:
-    """No request of this dialect asks for it; the shape is that of an answer all the same."""
-    message = json.loads(answer().idle("load", now_ns=0))
-
-    assert (message["content"], message["stop_reason"]) == ([], "end_turn")
-    assert CountAnswer("m").idle("load", now_ns=0) == b'{"input_tokens":0}\n'
-
-
 def test_a_count_is_one_number() -> None:
     counted = CountAnswer("m")
     counted.add(Chunk(seq=0, rendered="x", prompt_tokens=31, finish="stop"), elapsed_ns=0)

@@ -338,3 +338,10 @@ def test_an_overloaded_gateway_says_when_to_come_back() -> None:
 
 def test_an_error_without_a_sentence_still_says_something() -> None:
     assert failures.fault("worker_lost", "", Endpoint.CHAT).message == "worker_lost"
+
+
+def test_a_load_that_a_board_did_is_answered_as_one_that_was_not_needed() -> None:
+    """Contract 2.7, 2.8: no durations."""
+    for fresh in (chat_answer, generate_answer):
+        loaded = collected(fresh("m"), (Chunk(seq=0, finish="load"),))
+        assert loaded == fresh("m").idle("load", now_ns=NOW_NS)

@@ -259,6 +259,8 @@ def test_answers_are_what_they_were(name: str, answer: EmbedAnswer) -> None:
 
 def test_loading_is_answered_without_vectors() -> None:
     """Contract 2.10, 2.11: no durations."""
+    loaded = (Chunk(seq=0, finish="load"),)
+    assert answered(EmbedAnswer(EMBED, "emb"), loaded) == b'{"model":"emb","embeddings":[]}'
     assert EmbedAnswer(EMBED, "emb").idle("load", now_ns=0) == b'{"model":"emb","embeddings":[]}'
     assert EmbedAnswer(EMBEDDINGS, "emb").idle("unload", now_ns=0) == b'{"embedding":[]}'
 

@@ -39,6 +39,7 @@ TALK = (
 )
 EMPTY = (Chunk(seq=0, ids=(1,), prompt_tokens=2, finish="stop"),)
 CUT = (Chunk(seq=0, ids=(1,), prompt_tokens=2, content="a"), Chunk(seq=1, finish="length"))
+LOADED = (Chunk(seq=0, finish="load"),)
 PROBED = (
     Chunk(seq=0, ids=(1,), logprobs=(SURE | {"token": "x"},)),
     Chunk(seq=1, ids=(2,), content="xa", logprobs=(LIKELY,)),
@@ -79,10 +80,10 @@ def whole(answer: ChatAnswer | CompletionAnswer, chunks: tuple[Chunk, ...]) -> b
         ("completion_stream", streamed(completion(), TALK)),
         ("completion_stream_usage", streamed(completion(include_usage=True), CUT)),
         ("completion_stream_logprobs", streamed(completion(), PROBED)),
-        ("completion_stream_load", streamed(completion(), (Chunk(seq=0, finish="load"),))),
+        ("completion_stream_load", streamed(completion(), LOADED)),
         ("completion_whole", whole(completion(), CUT)),
         ("completion_whole_logprobs", whole(completion(), PROBED)),
-        ("completion_load", completion().idle("load", now_ns=0)),
+        ("completion_load", whole(completion(), LOADED)),
     ],
 )
 def test_answers_byte_for_byte(name: str, written: bytes) -> None:
@@ -118,11 +119,8 @@ def test_a_prompt_that_is_only_shown() -> None:
 
 
 def test_a_load_is_answered_with_nothing_in_it() -> None:
-    embedding = EmbeddingAnswer(Embedding(model="m", inputs=("x",)))
-
-    [choice] = json.loads(chat().idle("load", now_ns=0))["choices"]
+    [choice] = json.loads(whole(chat(), LOADED))["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("", "load")
-    assert json.loads(embedding.idle("load", now_ns=0))["data"] == []
 
 
 def test_nothing_to_be_seen_is_no_event() -> None:

@@ -128,12 +128,6 @@ def test_a_failure_before_the_first_event_is_an_answer_of_its_own() -> None:
     assert json.loads(answer().error_body(caught.value))["error"]["message"] == "x"
 
 
-def test_a_load_is_a_response_with_nothing_in_it() -> None:
-    [item] = json.loads(answer().idle("load", now_ns=0))["output"]
-
-    assert item["content"][0]["text"] == ""
-
-
 def test_thinking_between_texts() -> None:
     """Each begins an item of its own, with an id of its own."""
     chunks = (

@@ -10,7 +10,7 @@ message_delta  message_stop
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from rkllama_protocol.codec import Chunk
 
@@ -81,10 +81,6 @@ class MessageAnswer:
         content = [block.shown() for block in self._blocks.blocks]
         return dumps(self._message(content, self._stop())) + b"\n"
 
-    def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
-        """The answer to a load, which no message asks for."""
-        return self.whole(now_ns=now_ns, elapsed_ns=0)
-
     def _take(self, chunk: Chunk) -> list[Step]:
         if chunk.error_code:
             raise fault(chunk.error_code, chunk.error_message, typed=self._model)
@@ -145,10 +141,6 @@ class CountAnswer:
     def whole(self, *, now_ns: int, elapsed_ns: int) -> bytes:
         """The count."""
         return dumps({"input_tokens": self._prompt_tokens}) + b"\n"
-
-    def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
-        """The answer to a load, which no count asks for."""
-        return self.whole(now_ns=now_ns, elapsed_ns=0)
 
 
 def _event(step: Step) -> bytes:

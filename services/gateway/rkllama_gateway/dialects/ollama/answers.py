@@ -147,6 +147,8 @@ class Answer:
 
     def whole(self, *, now_ns: int, elapsed_ns: int) -> bytes:
         """Everything that was added, as one object without a line end."""
+        if self._last is not None and self._last.finish == "load":
+            return self.idle("load", now_ns=now_ns)
         if self._last is not None and self._last.rendered:
             return self._rendered(self._last.rendered, now_ns)
         return self._record(self._last, now_ns, elapsed_ns)

@@ -28,6 +28,8 @@ class EmbedAnswer:
         self._dimensions = dimensions
         self._vectors: list[bytes] = []
         self._prompt_tokens = 0
+        self._loaded = False
+        """Whether that was all there was to do."""
         self._begun_ns: list[int] = []
         """When the model began, as each chunk tells: chunks arrive together, and late."""
 
@@ -40,6 +42,7 @@ class EmbedAnswer:
         if chunk.error_code:
             raise fault(chunk.error_code, chunk.error_message, self._endpoint, model=self._model)
         self._prompt_tokens += chunk.prompt_tokens
+        self._loaded = chunk.finish == "load"
         if not chunk.vector:
             return
         self._begun_ns.append(elapsed_ns - chunk.prefill_ns)
@@ -54,6 +57,8 @@ class EmbedAnswer:
         """Everything that was added, as one object without a line end."""
         if self._endpoint is Endpoint.EMBEDDINGS:
             return self._embedding()
+        if self._loaded:
+            return self.idle("load", now_ns=now_ns)
         figures = {
             "total_duration": elapsed_ns,
             "load_duration": max(min(self._begun_ns, default=0), 1),

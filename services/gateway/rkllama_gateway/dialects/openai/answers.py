@@ -7,7 +7,7 @@ data: [DONE]\n\n
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from rkllama_protocol.codec import Chunk
@@ -142,11 +142,6 @@ class ChatAnswer:
             answer["_debug_info"] = {"rendered_template": self._rendered, **counted}
         return dumps(answer) + b"\n"
 
-    def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
-        """The answer to a load, which no chat is."""
-        self._finish = reason
-        return self.whole(now_ns=now_ns, elapsed_ns=0)
-
     def _take(self, chunk: Chunk) -> None:
         self._tally.count(chunk)
         self._calls += chunk.tool_calls
@@ -247,11 +242,6 @@ class CompletionAnswer:
         if self._rendered:
             answer["_debug_info"] = {"rendered_template": self._rendered}
         return dumps(answer) + b"\n"
-
-    def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
-        """The answer to a prompt without anything in it."""
-        self._finish = reason
-        return self.whole(now_ns=now_ns, elapsed_ns=0)
 
     def _take(self, chunk: Chunk) -> None:
         self._tally.count(chunk)

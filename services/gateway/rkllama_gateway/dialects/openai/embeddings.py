@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import struct
 from array import array
-from typing import Literal
 
 from rkllama_protocol.codec import Chunk
 
@@ -53,10 +52,6 @@ class EmbeddingAnswer:
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
         return b'{"object":"list","data":[' + rows + b"]," + dumps(rest)[1:] + b"\n"
-
-    def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
-        """The answer to a load, which no request for vectors is."""
-        return self.whole(now_ns=now_ns, elapsed_ns=0)
 
 
 def _base64(vector: array[float]) -> bytes:

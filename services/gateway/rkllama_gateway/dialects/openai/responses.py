@@ -7,7 +7,7 @@ data: {"type":"response.output_text.delta","sequence_number":4,..}\n\n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 from rkllama_protocol.codec import Chunk
 
@@ -64,10 +64,6 @@ class ResponseAnswer:
         """Everything that was added."""
         list(self._items.end(self._status))
         return dumps(self._whole(now_ns)) + b"\n"
-
-    def idle(self, reason: Literal["load", "unload"], *, now_ns: int) -> bytes:
-        """The answer to a load, which no request for a response is."""
-        return self.whole(now_ns=now_ns, elapsed_ns=0)
 
     def error_body(self, error: DialectError) -> bytes:
         """A failure before the first event."""
