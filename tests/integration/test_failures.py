@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
+import ollama
+from rkllm_bindings.emulator import ModelScript
 
+from tests.emulated import create, emulated
 from tests.integration.conftest import MODEL
 from tests.stack import Stack, alive, prepared, wait_until
 
@@ -75,18 +78,29 @@ def test_a_client_that_leaves_stops_its_run(stack: Stack, http: httpx2.Client) -
     assert works(http, stack)
 
 
-def test_a_client_that_leaves_while_it_waits_is_never_run(
-    stack: Stack, http: httpx2.Client
-) -> None:
-    with started(http, stack):
-        before = stack.runs()
-        with httpx2.Client(trust_env=False) as impatient, pytest.raises(httpx2.ReadTimeout):
-            impatient.post(f"{stack.url}/api/chat", json=LONG, timeout=1.0)
-        wait_until("the offer to be withdrawn", lambda: stack.queued() == 0)
+def test_a_client_that_leaves_while_it_waits_is_never_run(tmp_path: Path) -> None:
+    """It waits behind an answer that never ends by itself."""
+    endless = {"model": "endless", "prompt": "hello", "raw": True}
+    body = json.dumps(endless).encode()
+    head = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    with emulated(tmp_path, "abi-1.3.0") as stack, httpx2.Client(trust_env=False) as http:
+        with ollama.Client(host=stack.url, trust_env=False) as client:
+            script = ModelScript(answer_tokens=100_000, decode_tokens_per_s=50)
+            create(client, "endless", script, tmp_path)
+        with http.stream("POST", f"{stack.url}/api/generate", json=endless) as answer:
+            lines = answer.iter_lines()
+            assert "error" not in json.loads(next(lines))
+            before = stack.runs()
+            url = httpx2.URL(stack.url)
+            with socket.create_connection((url.host, url.port)) as impatient:
+                impatient.sendall(head.encode() + body)
+                wait_until("it to wait", lambda: stack.queued() == 1)
+            wait_until("the offer to be withdrawn", lambda: stack.queued() == 0)
 
-    wait_until("the first run to end", lambda: stack.runs() == before + 1)
-    assert works(http, stack)
-    assert stack.runs() == before + 2
+        wait_until("the first run to end", lambda: stack.runs() == before + 1)
+        short = endless | {"stream": False, "options": {"num_predict": 5}}
+        assert http.post(f"{stack.url}/api/generate", json=short).json()["eval_count"] == 5
+        assert stack.runs() == before + 2
 
 
 def test_a_broker_that_restarts_costs_a_stream_nothing(
