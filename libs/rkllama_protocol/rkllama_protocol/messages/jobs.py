@@ -61,6 +61,8 @@ class Job(Message):
     """
     inputs: tuple[str, ...] = ()
     """Texts to embed; each vector is a chunk of its own, in their order."""
+    most_input_tokens: int | None = None
+    """A longer text to embed does not fit, whatever context there is; None: what the context takes."""
     think: bool | str | None = None
     format: Literal["json"] | dict[str, Any] | None = None
     """What the content has to be: any JSON object, or what this JSON Schema describes."""

@@ -34,6 +34,9 @@ class RunOptions:
     num_predict: int
     num_keep: int
     num_ctx: int | None
+    """What the model is loaded with."""
+    asked_ctx: int | None
+    """What was asked for, which may be less than any model is loaded with."""
     stop: tuple[str, ...]
 
 
@@ -60,6 +63,7 @@ def run_options(
         num_predict=max(chosen.get("num_predict", -1), -1),
         num_keep=chosen.get("num_keep", NUM_KEEP),
         num_ctx=_context(chosen.get("num_ctx"), model),
+        asked_ctx=chosen.get("num_ctx"),
         stop=chosen.get("stop", ()),
     )
 

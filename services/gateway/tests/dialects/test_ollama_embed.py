@@ -170,6 +170,7 @@ def test_texts_become_a_job() -> None:
         sampling=Sampling(seed=7),
         truncate=False,
         num_ctx=64,
+        most_input_tokens=64,
         keep_alive_s=60.0,
         now=NOW,
     )

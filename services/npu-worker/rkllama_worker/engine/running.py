@@ -121,13 +121,14 @@ class Runner:
         """A chunk for each text, then the terminal one."""
         model = self._model
         seq, tokens, prefill_ns = 0, 0, 0
+        most = model.runtime.embeddable_tokens
+        if job.most_input_tokens is not None:
+            most = min(most, job.most_input_tokens)
         run.begun_ns = perf_counter_ns()
         try:
             with self._abortable(run):
                 for text in job.inputs[job.resume.vectors if job.resume else 0 :]:
-                    ids = model.prompts.embed(
-                        text, most_tokens=model.runtime.embeddable_tokens, truncate=job.truncate
-                    )
+                    ids = model.prompts.embed(text, most_tokens=most, truncate=job.truncate)
                     rows = model.runtime.embed(ids, last_only=model.pooling.last_only)
                     if run.aborted.is_set():
                         break

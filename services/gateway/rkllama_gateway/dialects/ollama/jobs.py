@@ -180,6 +180,7 @@ def _job(
         asked_options=options.asked,
         num_predict=options.num_predict,
         num_ctx=options.num_ctx,
+        most_input_tokens=options.asked_ctx if kind == "embed" else None,
         stop=options.stop,
         truncate=common.truncate,
         shift=common.shift,
