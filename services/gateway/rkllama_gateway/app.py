@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Mapping, Sequence
+from html import escape
+from http import HTTPStatus
 from urllib.parse import quote
 
 import httpx2
@@ -31,6 +33,9 @@ from rkllama_gateway.openapi_routes import document_router
 from rkllama_gateway.reading import LingeringResponse
 from rkllama_gateway.recent import Recent, Recorder
 
+HTML = "text/html; charset=utf-8"
+_IN_A_PATH = "/:@&=+$,;"
+"""What Go leaves as it is in the path of an address, besides letters, digits and `-_.~`."""
 _TEXTS = {404: routes.NOT_FOUND, 405: routes.NOT_ALLOWED}
 
 
@@ -165,14 +170,24 @@ def _no_route(request: Request) -> Response | None:
     if (redirect := routes.redirect(path, method)) is not None:
         query = request.url.query
         # The path came decoded, and may hold what is no text of a header.
-        location = quote(redirect.path) + (f"?{query}" if query else "")
-        return Response(status_code=redirect.status, headers={"location": location})
+        location = quote(redirect.path, safe=_IN_A_PATH) + (f"?{query}" if query else "")
+        return _moved(redirect.status, location, method=method)
     methods = routes.allowed(path)
     if not methods:
         return _plain(404, routes.NOT_FOUND)
     if method not in methods:
         return _plain(405, routes.NOT_ALLOWED, {"allow": ", ".join(methods)})
     return None
+
+
+def _moved(status: int, location: str, *, method: str) -> Response:
+    """A redirect as Go's `http.Redirect` writes it: with a page for whoever only reads."""
+    headers = {"location": location}
+    if method not in {"GET", "HEAD"}:
+        return Response(status_code=status, headers=headers)
+    headers["content-type"] = HTML
+    page = f'<a href="{escape(location)}">{HTTPStatus(status).phrase}</a>.\n\n'
+    return Response(page if method == "GET" else None, status_code=status, headers=headers)
 
 
 def _adding(send: Send, headers: Sequence[tuple[str, str]]) -> Send:

@@ -114,7 +114,7 @@ async def test_a_client_that_leaves_in_mid_body_is_no_failure(
     [
         ("/api/tags/", "/api/tags"),
         ("/api/tags/?a=b%20c", "/api/tags?a=b%20c"),
-        ("/v1/models/%C3%A9%0D%0AX:y/", "/v1/models/%C3%A9%0D%0AX%3Ay"),
+        ("/v1/models/%C3%A9%0D%0AX:y/", "/v1/models/%C3%A9%0D%0AX:y"),
     ],
 )
 async def test_a_slash_too_many_is_sent_to_the_path_without_it(

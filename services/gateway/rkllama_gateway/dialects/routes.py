@@ -3,6 +3,9 @@
 unknown path      404 text/plain `404 page not found`
 wrong method      405 text/plain `405 method not allowed`, `Allow: HEAD, GET`
 trailing slash    301 for GET, 307 for the rest, if the path without it is a route
+a//b, a/./b, a/../b   307 to the clean path, whether it is a route or not (net/http's ServeMux, Go 1.26)
+
+The second kind is what a base URL with a slash at its end makes of `/api/chat`.
 """
 
 from __future__ import annotations
@@ -81,8 +84,22 @@ def is_known(path: str) -> bool:
 
 
 def redirect(path: str, method: str) -> Redirect | None:
-    """Where to send a request whose path ends in a slash and would be a route without it."""
+    """Where to send a request whose path is not clean, or would be a route without the slash at its end."""
+    if (clean := _clean(path)) != path:
+        return Redirect(307, clean)
     bare = path[:-1]
     if not path.endswith("/") or method not in allowed(bare):
         return None
     return Redirect(301 if method == "GET" else 307, bare)
+
+
+def _clean(path: str) -> str:
+    """The path without empty parts and dots; one slash at its end stays."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in {"", "."}:
+            parts.append(part)
+    end = "/" if parts and path.endswith("/") else ""
+    return "/" + "/".join(parts) + end

@@ -54,9 +54,16 @@ def test_every_path_has_its_methods_or_is_unknown(path: str, methods: tuple[str,
         ("/api/chat", "POST", None),
         ("/nope/", "GET", None),
         ("/", "GET", None),
+        ("//api/chat", "POST", (307, "/api/chat")),
+        ("/api/tags//", "GET", (307, "/api/tags/")),
+        ("/api/./x/../tags", "GET", (307, "/api/tags")),
+        ("/../../nope", "GET", (307, "/nope")),
+        ("//evil.example/..", "GET", (307, "/")),
+        ("//", "PUT", (307, "/")),
+        ("", "GET", (307, "/")),
     ],
 )
-def test_a_slash_too_many_is_redirected(
+def test_a_path_that_is_not_clean_is_redirected(
     path: str, method: str, target: tuple[int, str] | None
 ) -> None:
     """Contract 1.1."""

@@ -33,8 +33,22 @@ def not_allowed(allow: str) -> Expected:
 
 
 def moved(status: int, location: str) -> Expected:
-    """The same without the slash."""
-    return Expected(status=status, kind="plain", headers={"location": location})
+    """Elsewhere, told to a client that sends again what it sent."""
+    headers = {"location": location, "content-length": "0", "content-type": ABSENT}
+    return Expected(status=status, kind="empty", headers=headers)
+
+
+def shown(status: int, location: str, reason: str) -> Expected:
+    """Elsewhere, told on a page."""
+    return Expected(
+        status=status,
+        kind="plain",
+        body=f'<a href="{location}">{reason}</a>.\n\n',
+        headers={"location": location, "content-type": "text/html; charset=utf-8"},
+    )
+
+
+PERMANENTLY, FOR_NOW = "Moved Permanently", "Temporary Redirect"
 
 
 GREETING = Expected(
@@ -102,13 +116,39 @@ ROWS: tuple[Row, ...] = (
             ("POST", "/api/blobs/"),
         )
     ),
-    row("1.1", "a slash too many, GET", get("/api/tags/"), moved(301, "/api/tags")),
+    row(
+        "1.1",
+        "a slash too many, GET",
+        get("/api/tags/"),
+        shown(301, "/api/tags", PERMANENTLY),
+    ),
     row("1.1", "a slash too many, POST", post("/api/chat/", {}), moved(307, "/api/chat")),
     row("1.1", "a slash too many, DELETE", delete("/api/delete/", {}), moved(307, "/api/delete")),
     row(
-        "1.1", "a slash too many, with a query", get("/api/tags/?a=b"), moved(301, "/api/tags?a=b")
+        "1.1",
+        "a slash too many, with a query",
+        get("/api/tags/?a=b"),
+        shown(301, "/api/tags?a=b", PERMANENTLY),
     ),
-    row("1.1", "two slashes too many", get("/api/tags//"), NOT_FOUND),
+    row(
+        "1.1",
+        "two slashes too many",
+        get("/api/tags//"),
+        shown(307, "/api/tags/", FOR_NOW),
+    ),
+    *(
+        row("1.1", f"GET {path} is moved", get(path), shown(307, clean, FOR_NOW))
+        for path, clean in (
+            ("//api/tags", "/api/tags"),
+            ("/api//tags?a=%26b", "/api/tags?a=%26b"),
+            ("/api/./tags", "/api/tags"),
+            ("/x/../api/tags", "/api/tags"),
+            ("/..//nothing", "/nothing"),
+            ("//", "/"),
+        )
+    ),
+    row("1.1", "POST //api/chat is moved", post("//api/chat", {}), moved(307, "/api/chat")),
+    row("1.1", "DELETE /api//delete is moved", delete("/api//delete"), moved(307, "/api/delete")),
     row("1.1", "a query does not matter", get("/api/version?x=1"), VERSION),
     row(
         "1.3",
