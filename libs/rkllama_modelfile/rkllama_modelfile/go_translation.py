@@ -65,13 +65,16 @@ def translated(pieces: Iterable[Piece]) -> str | None:
     whole, head = _jinja(parts, cut=False), _jinja(parts, cut=True)
     if whole is None or head is None:
         return None
+    fills_in = _mentions_suffix(parts)
+    # A suffix that stands anywhere means that the model fills in the middle.
+    values = "system, prompt, response" + (", suffix=''" if fills_in else "")
     return (
-        "{%- macro turn(system, prompt, response, suffix='') -%}"
+        f"{{%- macro turn({values}) -%}}"
         + whole
-        + "{%- endmacro -%}\n{%- macro last(system, prompt, response, suffix='') -%}"
+        + f"{{%- endmacro -%}}\n{{%- macro last({values}) -%}}"
         + head
         + "{%- endmacro -%}\n"
-        + (_TURNS if _mentions_suffix(parts) else _TURNS_ONLY)
+        + (_TURNS if fills_in else _TURNS_ONLY)
     )
 
 

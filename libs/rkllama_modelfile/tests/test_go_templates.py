@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment
-from rkllama_modelfile import TemplateError, UnknownTemplateError, is_go, twin
+from rkllama_modelfile import TemplateError, UnknownTemplateError, fills_in, is_go, twin
 from rkllama_modelfile import template_twins as twins
 
 LOOP = "{{- range .Messages }}%s{{ .Role }}%s{{ .Content }}%s{{ end }}%s"
@@ -364,6 +364,21 @@ TURNS = [
 def test_a_template_of_turns_is_translated(go: str, text: str) -> None:
     """Once for each turn, and for the last one up to where the model goes on (contract 6.2)."""
     assert rendered(twin(go), TALK) == text
+
+
+@pytest.mark.parametrize(
+    ("go", "fills"),
+    [
+        ("{{ .System }} {{ .Prompt }} {{ .Response }}", False),
+        (
+            "{{ if .Suffix }}<PRE>{{ .Prompt }}<SUF>{{ .Suffix }}{{ else }}{{ .Prompt }}{{ end }}",
+            True,
+        ),
+    ],
+)
+def test_only_a_template_with_a_suffix_fills_in_the_middle(go: str, *, fills: bool) -> None:
+    """The capability `insert` is read from the translation."""
+    assert fills_in(twin(go)) is fills
 
 
 def test_a_translated_template_fills_in_the_middle() -> None:
