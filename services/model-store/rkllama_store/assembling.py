@@ -18,7 +18,6 @@ from rkllama_store.recipe import (
     Recipe,
     blob_digest,
     check_adapter,
-    check_quantize,
     merged,
     weights_file,
 )
@@ -66,7 +65,6 @@ async def take_files(
 
 async def override(draft: Draft, blobs: Blobs, hold: Hold, recipe: Recipe) -> None:
     """Put what the recipe says in place of what came with the model; errors as `take_files`."""
-    check_quantize(recipe.quantize, draft.details)
     if recipe.adapter is not None:
         await _take_adapter(draft, blobs, hold, *recipe.adapter)
     if recipe.template:

@@ -194,6 +194,14 @@ class Blobs:
             raise InvalidModelError(f"blob {digest} is larger than {limit_bytes} bytes")
         return data
 
+    def head(self, digest: Digest, size: int) -> bytes:
+        """The first `size` bytes of a blob, or as many as there are; none if there is no such blob."""
+        try:
+            with self.path(digest).open("rb") as file:
+                return file.read(size)
+        except OSError:
+            return b""
+
     def incoming(self) -> Incoming:
         """A place to write a new blob to."""
         return Incoming(self._temporary(), self._folder)

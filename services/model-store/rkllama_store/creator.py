@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from rkllama_protocol.errors import ModelNotFoundError
-from rkllama_protocol.names import ModelName
+from rkllama_protocol.messages import CreateRequest
+from rkllama_protocol.names import Digest, ModelName
 from rkllama_transfer.threads import in_thread
 
+from rkllama_store import file_types
 from rkllama_store.announcing import Changes
 from rkllama_store.assembling import override, take_files
 from rkllama_store.blobs import Blobs, Hold
 from rkllama_store.draft import Draft
+from rkllama_store.file_types import GGUF_MAGIC
 from rkllama_store.hub_models import HubModels
 from rkllama_store.library import Library
 from rkllama_store.manifests import Layer, Stored
 from rkllama_store.puller import Puller
-from rkllama_store.recipe import Recipe
+from rkllama_store.recipe import Recipe, check_quantize
 from rkllama_store.records import Emit, Record
 
 
@@ -36,6 +39,22 @@ class Creator:
         self._hub_models = hub_models
         self._changes = changes
 
+    async def typed(self, request: CreateRequest) -> CreateRequest:
+        """The request with files that are named as what they are.
+
+        Raises:
+            InvalidJobError: Two of them would have one name.
+        """
+
+        def head(digest: Digest) -> bytes:
+            return self._blobs.head(digest, len(GGUF_MAGIC))
+
+        def named() -> dict[str, dict[str, str]]:
+            fields = {"files": request.files, "adapters": request.adapters}
+            return {field: file_types.named(files, head) for field, files in fields.items()}
+
+        return request.model_copy(update=await in_thread(named))
+
     async def create(self, recipe: Recipe, emit: Emit) -> None:
         """Make the model.
 
@@ -54,11 +73,15 @@ class Creator:
             with self._blobs.holding() as hold:
                 draft = Draft(self._library, self._blobs, hold, placed=placed)
                 if recipe.base is not None:
-                    await draft.begin_with(await self._base(recipe.base, emit))
+                    base = await self._base(recipe.base, emit)
+                    await draft.know(base)
+                    check_quantize(recipe.quantize, draft.details)
+                    draft.begin_with(base)
                 if recipe.files or recipe.adapter:
                     emit(Record(status=f"parsing {_format(recipe)}"))
                 if recipe.files:
                     await self._take_files(recipe, draft, hold, emit)
+                    check_quantize(recipe.quantize, draft.details)
                 await override(draft, self._blobs, hold, recipe)
                 manifest = await draft.seal()
                 emit(Record(status="writing manifest"))

@@ -60,8 +60,8 @@ class Draft:
         """What is known of the weights."""
         return self._details
 
-    async def begin_with(self, base: Stored) -> None:
-        """Take every layer of another model.
+    async def know(self, base: Stored) -> None:
+        """Learn what another model is, and hold its layers.
 
         Raises:
             InvalidModelError: It is not whole.
@@ -82,6 +82,9 @@ class Draft:
         )
         self._pooling = recorded.pooling
         self.requires = config.requires
+
+    def begin_with(self, base: Stored) -> None:
+        """Take every layer of a model that is known."""
         for layer in base.manifest.layers:
             source = base.name.display if layer.media_type == MediaType.WEIGHTS else None
             self._place(layer.model_copy(update={"source": source}), new=False)

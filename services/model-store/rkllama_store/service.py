@@ -123,7 +123,7 @@ class Service:
 
     async def create(self, request: CreateRequest) -> Accepted:
         """A model from another one or from files; what is wrong with the request is said at once."""
-        plan = recipe(request)
+        plan = recipe(await self._creator.typed(request))
         self._streams.start(request.stream_id, lambda emit: self._creator.create(plan, emit))
         return Accepted()
 

@@ -186,6 +186,15 @@ async def test_a_model_from_a_gguf_file(client: Any, tiny: bytes) -> None:
     assert [layer.name for layer in model.layers if layer.digest == digest] == ["tiny.gguf"]
 
 
+@pytest.mark.parametrize("name", ["Tiny.GGUF", "sha256-abc", "tiny.bin"])
+async def test_a_gguf_file_is_known_by_its_first_bytes(client: Any, tiny: bytes, name: str) -> None:
+    """Ollama's command line uploads what FROM names under the name it has."""
+    records = await client.create("tiny", files={name: await client.upload(tiny)})
+
+    assert statuses(records)[0] == "parsing GGUF"
+    assert (await resolve(client, "tiny")).details.format == "gguf"
+
+
 async def test_given_files_are_taken_instead_of_rebuilt_ones(client: Any, tiny: bytes) -> None:
     weights = await client.upload(tiny)
     mine = await client.upload(b'{"mine": 1}')

@@ -335,7 +335,7 @@ def test_verify_is_of_one_model_or_of_all() -> None:
 
 @pytest.mark.parametrize(
     ("given_", "taken"),
-    [(["a", "b", 1], ("a", "b")), ("", ()), (5, ()), (None, ())],
+    [(["a", "b", None], ("a", "b")), ("a", ("a",)), ("", ()), ([], ()), (None, ())],
 )
 def test_create_takes_one_licence_or_many(given_: Any, taken: tuple[str, ...]) -> None:
     request = parse_create(body(model="m", files={"a": DIGEST}, license=given_))

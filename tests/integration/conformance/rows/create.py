@@ -96,9 +96,11 @@ ROWS: tuple[Row, ...] = (
         refused(400, "only one adapter is currently supported")),
     row("2.14", "quantized already", made(quantize="Q4_K_M"),
         failed(500, "quantization is only supported for F16, BF16 and F32 models"), after=(GONE,)),
+    row("2.14", "quantized already, streaming", makes(**{"from": "plain", "quantize": "Q4_K_M"}),
+        failed(500, "quantization is only supported for F16, BF16 and F32 models"), after=(GONE,)),
     row("2.14", "the old name of quantize", made(quantization="q4_K_M"),
         failed(500, "quantization is only supported for F16, BF16 and F32 models")),
-    row("2.14", "an unknown quantization", made(quantize="BOGUS"), failed(
+    row("2.14", "an unknown quantization", makes(**{"from": "plain", "quantize": "BOGUS"}), failed(
         500, "unsupported quantization type BOGUS - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0")),
     row("2.14", "from what is nowhere", makes(**{"from": "nope"}), streamed([
         {"status": "pulling manifest"}, {"error": "pull model manifest: file does not exist"}]), after=(GONE,)),
@@ -128,6 +130,17 @@ ROWS: tuple[Row, ...] = (
         after=(speaks("hi", "I remember."),)),
     row("2.14", "a licence", made(license="Mine."), WHOLE, after=(shows(license="Mine."),)),
     row("2.14", "licences", made(license=["One.", "Two."]), WHOLE, after=(shows(license="One.\nTwo."),)),
+    *(
+        row("2.14", f"a licence that is {what}", makes(**{"from": "plain", "license": value}),
+            denied(500, f"json: cannot unmarshal {kind}"), after=(GONE,))
+        for what, value, kind in (
+            ("a number", 1, "number into Go value of type []string"),
+            ("an object", {"a": "b"}, "object into Go value of type []string"),
+            ("true", True, "bool into Go value of type []string"),
+            ("a list with a number", ["x", 1], "number into Go value of type string"),
+            ("a list in a list", [["x"]], "array into Go value of type string"),
+        )
+    ),
     row("2.14", "licences are added", made(**{"from": "voiced", "license": "Third."}), WHOLE,
         after=(shows(license="First licence.\nSecond licence.\nThird."),)),
     row("2.14", "the parent", made(), WHOLE, after=(shows(details=Partial({

@@ -303,10 +303,31 @@ def _check_files(files: Mapping[str, str]) -> None:
 
 
 def _licenses(value: Any) -> tuple[str, ...]:
+    """One text or a list of them; anything else is told when the work has begun, as 500."""
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise DialectError(
+            500, f"json: cannot unmarshal {_go(value)} into Go value of type []string"
+        )
+    for item in value:
+        if not isinstance(item, str | None):
+            raise DialectError(
+                500, f"json: cannot unmarshal {_go(item)} into Go value of type string"
+            )
+    return tuple(item for item in value if item is not None)
+
+
+def _go(value: Any) -> str:
+    """What Go's decoder calls a decoded value that is no text."""
     match value:
-        case str():
-            return (value,) if value else ()
+        case bool():
+            return "bool"
         case list():
-            return tuple(item for item in value if isinstance(item, str))
+            return "array"
+        case dict():
+            return "object"
         case _:
-            return ()
+            return "number"
