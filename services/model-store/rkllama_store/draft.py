@@ -14,7 +14,7 @@ from rkllama_protocol.messages import ModelDetails
 from rkllama_protocol.names import Digest
 from rkllama_transfer.threads import in_thread
 
-from rkllama_store import facts
+from rkllama_store import chat_templates, facts
 from rkllama_store.blobs import Blobs, Hold
 from rkllama_store.library import Library
 from rkllama_store.manifests import LIMIT_BYTES, TITLE, Config, Layer, Manifest, MediaType, Stored
@@ -227,11 +227,7 @@ class Draft:
         return await self._template_in_files()
 
     async def _template_in_files(self) -> str:
-        if (layer := self.titled(facts.TEMPLATE_FILE)) is not None:
-            return (await self.read(layer)).decode(errors="replace")
-        if (layer := self.titled(facts.TOKENIZER_CONFIG_FILE)) is not None:
-            return facts.template_of(await self.read(layer, limit_bytes=16 * 2**20))
-        return ""
+        return await in_thread(lambda: chat_templates.in_files(self._layers, self._blobs))
 
 
 def _check_texts(layers: Iterable[Layer]) -> None:

@@ -24,7 +24,7 @@ from rkllama_protocol.messages import (
 )
 from rkllama_protocol.names import Digest, ModelName
 
-from rkllama_store import facts
+from rkllama_store import chat_templates, facts
 from rkllama_store.blobs import Blobs
 from rkllama_store.collector import garbage, referenced
 from rkllama_store.manifests import (
@@ -42,6 +42,8 @@ from rkllama_store.manifests import (
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+TEMPLATE_CHARS = 128 * 1024
+"""A longer chat template of a model's files is not shown: it would fill the bus's message."""
 
 _MESSAGES = TypeAdapter(tuple[ChatMessage, ...])
 _PARAMETERS = TypeAdapter(dict[str, Any])
@@ -224,8 +226,12 @@ class Library:
 
     def _shown(self, stored: Stored) -> ShowReply:
         recorded = self.recorded(stored.manifest)
+        model = self._resolved(stored)
+        template = chat_templates.in_files(stored.manifest.layers, self._blobs)
         return ShowReply(
-            model=self._resolved(stored),
+            model=model,
+            # All of it is one message.
+            template="" if model.template or len(template) > TEMPLATE_CHARS else template,
             model_info=recorded.model_info | _origin(stored.manifest),
             tensors=recorded.tensors,
         )

@@ -489,3 +489,15 @@ async def test_the_beat_says_where_blobs_are(client: Any) -> None:
 
     assert (beat.store_id, beat.ready) == ("store", True)
     assert str(client.http.base_url).rstrip("/") == beat.http_url
+
+
+async def test_the_template_in_a_models_files_is_shown(client: Any, tiny: bytes) -> None:
+    """One of its own stands in its place, and is not told twice."""
+    await client.create("tiny", files={"tiny.gguf": await client.upload(tiny)})
+    await client.create("own", base="tiny", template="{{ messages }}")
+    files = await client.ask(StoreVerb.SHOW, ShowRequest(model="tiny"), ShowReply)
+    own = await client.ask(StoreVerb.SHOW, ShowRequest(model="own"), ShowReply)
+
+    assert (files.model.template, own.model.template) == ("", "{{ messages }}")
+    assert "<think>" in files.template
+    assert own.template == ""

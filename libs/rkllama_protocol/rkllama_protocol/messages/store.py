@@ -37,6 +37,8 @@ class ShowReply(Message):
     """A resolved model and the facts read from its files."""
 
     model: ResolvedModel
+    template: str = ""
+    """The chat template in its files, where it has none of its own; empty also if that is very long."""
     model_info: dict[str, Any] = Field(default_factory=dict)
     tensors: tuple[dict[str, Any], ...] = ()
 

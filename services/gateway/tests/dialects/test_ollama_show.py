@@ -111,3 +111,26 @@ def test_values_that_were_left_out_are_laid_over_the_rest() -> None:
     told = json.loads(show(reply, asked, whole=b'{"a":[1,2]}'))
 
     assert told["model_info"] == {"a": [1, 2], "general.parameter_count": 7}
+
+
+def test_lists_are_told_only_if_asked_for_and_keys_in_their_order() -> None:
+    """As Ollama, which reads no lists of a GGUF file for a short answer, and whose maps are sorted."""
+    reply = ShowReply(model=MODEL, model_info={"b": 1, "a": ["en"]})
+    short = json.loads(show(reply, ShowRequest(model="m", name=ModelName.parse("m"))))
+    asked = ShowRequest(model="m", name=ModelName.parse("m"), verbose=True)
+    long = json.loads(show(reply, asked))
+
+    assert list(short["model_info"].items()) == [("a", None), ("b", 1)]
+    assert list(long["model_info"].items()) == [("a", ["en"]), ("b", 1)]
+
+
+def test_the_template_of_a_models_files_is_shown_and_is_no_line_of_its_modelfile() -> None:
+    asked = ShowRequest(model="m", name=ModelName.parse("m"))
+    files = json.loads(show(ShowReply(model=MODEL, template="{{ a }}"), asked))
+    own = MODEL.model_copy(update={"template": "{{ b }}"})
+    told = json.loads(show(ShowReply(model=own, template=""), asked))
+
+    assert files["template"] == "{{ a }}"
+    assert "TEMPLATE" not in files["modelfile"]
+    assert told["template"] == "{{ b }}"
+    assert "TEMPLATE {{ b }}" in told["modelfile"]

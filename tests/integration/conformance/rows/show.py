@@ -9,6 +9,7 @@ from tests.integration.conformance.matching import (
     INT,
     LOCAL,
     Each,
+    Is,
     Lacks,
     Match,
     Maybe,
@@ -97,6 +98,8 @@ ROWS: tuple[Row, ...] = (
     row("2.6", "the license", shows("voiced"), shown(license="First licence.\nSecond licence.")),
     row("2.6", "the system", shows("voiced"), shown(system=PIRATE)),
     row("2.6", "the template", shows("voiced"), shown(template=OWN_TEMPLATE)),
+    row("2.6", "the template in the model's files", shows("plain"), shown(
+        template=Match(r"\{% for .*<\|im_start\|>.*"), modelfile=Match("((?!TEMPLATE).)*"))),
     row("2.6", "the messages", shows("voiced"), shown(messages=[
         {"role": "user", "content": "Ahoy?"}, {"role": "assistant", "content": 'Ahoy, "friend".'}])),
     row("2.6", "the parameters, a line each", shows("voiced"), shown(parameters=LINES)),
@@ -127,7 +130,9 @@ ROWS: tuple[Row, ...] = (
     row("2.6", "tensors", shows("smollm2:135m"), shown(tensors=Each(Partial({
         "name": ANY_TEXT, "type": ANY_TEXT, "shape": Each(INT, least=1)}), least=10)), on="cpu"),
     row("2.6", "big lists are left out", shows("smollm2:135m"), shown(model_info=Partial({
-        "tokenizer.ggml.tokens": Maybe(None)})), on="cpu"),
+        "tokenizer.ggml.tokens": Maybe(None), "general.languages": None})), on="cpu"),
+    row("2.6", "keys are in order", shows("smollm2:135m"), shown(model_info=Is(
+        "in the order of its keys", lambda info: list(info) == sorted(info))), on="cpu"),
     row("2.6", "big lists are whole if asked for", shows("smollm2:135m", verbose=True), shown(model_info=Partial({
         "tokenizer.ggml.tokens": Each(ANY_TEXT, least=1000)})), on="cpu"),
     row("2.6", "some keys are not shown", shows("smollm2:135m"), shown(model_info=Partial({

@@ -30,20 +30,23 @@ def show(
 ) -> bytes:
     """Everything about one model; `system` and `options` of the request are laid over it.
 
-    `whole` is a JSON object with values of `model_info` that are left out of the reply.
+    `whole` is a JSON object with values of `model_info` that are left out of the reply. The template of a
+    model's files is shown, and not in the Modelfile: whoever is made from the model has it.
     """
     model = reply.model
     if request.system:
         model = model.model_copy(update={"system": request.system})
     overlaid = model.model_copy(update={"parameters": {**model.parameters, **request.options}})
     model_info: dict[str, Any] = {**reply.model_info, **orjson.loads(whole)}
+    if not request.verbose:
+        model_info = {name: None if isinstance(v, list) else v for name, v in model_info.items()}
     if user_agent.startswith(COPILOT):
         model_info["general.basename"] = request.model
     optional: dict[str, Any] = {
         "license": "\n".join(model.license),
         "modelfile": modelfile(overlaid),
         "parameters": parameters(model.parameters),
-        "template": model.template,
+        "template": model.template or reply.template,
         "system": model.system,
     }
     shown: dict[str, Any] = {name: value for name, value in optional.items() if value}
@@ -52,7 +55,7 @@ def show(
         shown["messages"] = [
             {"role": message.role, "content": message.content} for message in model.messages
         ]
-    shown["model_info"] = model_info
+    shown["model_info"] = dict(sorted(model_info.items()))
     if reply.tensors:
         shown["tensors"] = reply.tensors
     if model.capabilities:
