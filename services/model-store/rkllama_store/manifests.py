@@ -241,10 +241,25 @@ class Manifests:
         return self._root / name.host / name.namespace / name.model / name.tag
 
     def _names(self) -> Iterator[ModelName]:
-        for path in self._root.glob("*/*/*/*"):
-            host, namespace, model, tag = path.relative_to(self._root).parts
-            try:
-                yield ModelName.parse(f"{host}/{namespace}/{model}:{tag}")
-            except InvalidNameError:
-                # Not ours: no request can name it.
+        for folder, folders, files in os.walk(self._root, onerror=_unless_gone):
+            parts = Path(folder).relative_to(self._root).parts
+            if len(parts) < _FOLDERS:
                 continue
+            host, namespace, model = parts
+            tags = [*files, *folders]
+            folders.clear()
+            for tag in tags:
+                try:
+                    yield ModelName.parse(f"{host}/{namespace}/{model}:{tag}")
+                except InvalidNameError:
+                    # Not ours: no request can name it.
+                    continue
+
+
+_FOLDERS = 3
+
+
+def _unless_gone(error: OSError) -> None:
+    """A folder may go away with its last model while names are read."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -147,6 +148,23 @@ def test_deleting_the_last_tag_leaves_no_empty_folders(
     library.delete(name("ns/a"))
 
     assert list((root / "manifests").iterdir()) == []
+
+
+def test_names_are_read_while_others_come_and_go(library: Library, manifest_of: Make) -> None:
+    """A model's folder goes with its last tag, perhaps between being seen and being read."""
+    library.publish(name("stays"), manifest_of(b"w"))
+    passing = manifest_of(b"w")
+
+    def come_and_go() -> None:
+        for _ in range(100):
+            library.publish(name("passes"), passing)
+            library.delete(name("passes"))
+
+    with ThreadPoolExecutor(1) as other:
+        going = other.submit(come_and_go)
+        while not going.done():
+            assert "stays:latest" in {found.display for found in library.names()}
+        going.result()
 
 
 def test_an_unknown_name(library: Library) -> None:
