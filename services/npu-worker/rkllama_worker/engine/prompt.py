@@ -40,6 +40,9 @@ TOO_LONG = (
 IMAGE_TOKENS = 768
 """What an image is taken for when messages are dropped (contract 2.8)."""
 LEAST_LEFT_TOKENS = 4
+CHARS_PER_TOKEN = 32
+"""A text with more characters for each token of the context is first looked at without its middle: the
+tokenizer takes some 400 bytes a token, and cannot be interrupted."""
 _PARAGRAPH = "\n\n"
 
 
@@ -74,6 +77,7 @@ class PromptBuilder:
         self._files = files
         self._most_tokens = context_length - 1
         """At least one token has to be left for the answer."""
+        self._most_chars = CHARS_PER_TOKEN * context_length
         self._templates: dict[str, ChatTemplate] = {}
         self._call_shapes: dict[str, CallShape] = {}
         """What each of them needs of messages with calls."""
@@ -108,7 +112,9 @@ class PromptBuilder:
             InvalidJobError: Nothing of it is left.
         """
         tokenizer, bos = self._files.tokenizer, self._files.bos_id
-        ids = tokenizer.encode(text).ids
+        ids = tokenizer.encode(text[: self._most_chars]).ids
+        if len(text) > self._most_chars and len(ids) <= most_tokens:
+            ids = tokenizer.encode(text).ids
         begin = () if bos is None or ids[:1] == [bos] else (bos,)
         if len(begin) + len(ids) > most_tokens:
             if not truncate:
@@ -118,14 +124,14 @@ class PromptBuilder:
                 raise InvalidJobError("input after truncation exceeds maximum context length")
             # It keeps the special tokens, of which last-token pooling reads the last.
             tokenizer.enable_truncation(max_length=most)
-            ids = tokenizer.encode(text).ids
+            ids = tokenizer.encode(text[: self._most_chars]).ids
             tokenizer.no_truncation()
         if not begin and not ids:
             raise InvalidJobError("the input has no tokens")
         return (*begin, *ids)
 
     def _plain(self, job: Job, text: str) -> Prompt:
-        ids = self._encode(text, add_special_tokens=True)
+        ids = self._encode(job, text, add_special_tokens=True)
         return self._after_context(job, Prompt(ids=ids, text=text))
 
     def _filling(self, job: Job) -> Prompt:
@@ -200,7 +206,7 @@ class PromptBuilder:
                 self._call_shapes[template.source] = shape
         text = render(shaped(merged(messages), shape, tags))
         prompt = Prompt(
-            ids=self._encode(text, add_special_tokens=False),
+            ids=self._encode(job, text, add_special_tokens=False),
             text=text,
             template=template.source,
             images=sum(len(message.images) for message in messages),
@@ -234,7 +240,21 @@ class PromptBuilder:
             self._templates[name] = ChatTemplate(sources[name])
         return self._templates[name]
 
-    def _encode(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
+    def _encode(self, job: Job, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
+        """The ids of a text; of one far too long those of its ends, which are more than fit.
+
+        What is missing is from the middle, where such a prompt is cut. A prompt that is only counted is
+        counted whole.
+        """
+        counted = job.render_only and not job.truncate
+        if len(text) > self._most_chars and not counted:
+            half = self._most_chars // 2
+            ids = self._ids(text[:half] + text[-half:], add_special_tokens=add_special_tokens)
+            if len(ids) > self._most_tokens:
+                return ids
+        return self._ids(text, add_special_tokens=add_special_tokens)
+
+    def _ids(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
         ids = self._files.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
         bos = self._files.bos_id
         if bos is None:

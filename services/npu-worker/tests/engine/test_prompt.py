@@ -17,7 +17,12 @@ from rkllama_protocol.errors import (
 from rkllama_protocol.messages import ChatMessage, Job
 from rkllama_worker.engine import model_files
 from rkllama_worker.engine.model_files import ModelFiles
-from rkllama_worker.engine.prompt import PromptBuilder, merged, without_middle
+from rkllama_worker.engine.prompt import (
+    CHARS_PER_TOKEN,
+    PromptBuilder,
+    merged,
+    without_middle,
+)
 from tokenizers import Tokenizer
 
 MakeJob = Callable[..., Job]
@@ -202,6 +207,67 @@ def test_a_cut_prompt_fits_whatever_is_kept(length: int, keep: int) -> None:
     assert cut[kept:] == ids[len(ids) - len(cut) + kept :]
     assert len(cut) <= 99
     assert len(cut) - kept >= (100 - kept) // 2
+
+
+def test_of_a_text_far_too_long_only_the_ends_are_read(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    """What is kept of it is the same; a tokenizer takes gigabytes for what a request may bring."""
+    text = " ".join(f"word{number}" for number in range(3000))
+    job = make_job(kind="completion", prompt=text, num_keep=6)
+    whole = facts.tokenizer.encode(text, add_special_tokens=False).ids
+
+    cut = PromptBuilder(facts, context_length=64).build(job)
+
+    assert len(text) > 64 * CHARS_PER_TOKEN
+    assert len(cut.ids) <= 63
+    assert list(cut.ids[:6]) == whole[:6]
+    assert list(cut.ids[6:]) == whole[-len(cut.ids) + 6 :]
+    assert cut.text == text
+
+
+def test_a_text_far_too_long_is_refused_where_it_may_not_be_cut(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    job = make_job("word " * 3000, shift=False)
+
+    with pytest.raises(PromptTooLongError):
+        PromptBuilder(facts, context_length=64).build(job)
+
+
+def test_a_text_far_too_long_is_counted_whole(facts: ModelFiles, make_job: MakeJob) -> None:
+    text = "word " * 3000
+    job = make_job(kind="completion", prompt=text, render_only=True, truncate=False)
+
+    counted = PromptBuilder(facts, context_length=64).build(job)
+
+    assert list(counted.ids) == facts.tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def test_a_long_text_of_few_tokens_is_whole(facts: ModelFiles, make_job: MakeJob) -> None:
+    tokenizer = Tokenizer.from_str(facts.tokenizer.to_str())
+    tokenizer.add_tokens(["x" * 100])
+    sparing = dataclasses.replace(facts, tokenizer=tokenizer)
+    builder = PromptBuilder(sparing, context_length=64)
+
+    prompt = builder.build(make_job(kind="completion", prompt="x" * 3000, shift=False))
+    embedded = builder.embed("x" * 3000, most_tokens=63, truncate=False)
+
+    assert len(prompt.ids) == len(embedded) == 30
+
+
+@pytest.mark.parametrize("context_length", [64, 100_000])
+def test_a_text_to_embed_is_cut_the_same_however_long(
+    facts: ModelFiles, context_length: int
+) -> None:
+    builder = PromptBuilder(facts, context_length=context_length)
+    text = " ".join(f"word{number}" for number in range(3000))
+
+    ids = builder.embed(text, most_tokens=63, truncate=True)
+
+    assert list(ids) == facts.tokenizer.encode(text).ids[:63]
+    with pytest.raises(PromptTooLongError):
+        builder.embed(text, most_tokens=63, truncate=False)
 
 
 def test_a_cut_prompt_keeps_its_place_while_the_conversation_grows() -> None:
