@@ -5,6 +5,7 @@ Everything here is proven of the ABI and the emulator; nothing of a board.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -293,3 +294,25 @@ def test_a_model_too_many_for_the_address_space_takes_the_place_of_the_oldest(
         loaded = {model.model for model in client.ps().models}
 
     assert loaded == set(names[1:])
+
+
+def test_a_file_that_was_changed_is_noticed_before_the_model_is_loaded_again(
+    npu: Stack, client: ollama.Client, tmp_path: Path
+) -> None:
+    """Also where the gateway knows already what the name means."""
+    create(client, "changed", ModelScript(replies=HELLO, embd_size=24), tmp_path)
+    before = ask(client, "changed", "weather").message.content
+    client.generate("changed", keep_alive=0)
+    blobs = npu.folder / "models" / "blobs"
+    stamps = {path: path.stat() for path in blobs.iterdir()}
+    for path in blobs.iterdir():
+        os.utime(path, (1, 1))
+    try:
+        with pytest.raises(ollama.ResponseError, match="was changed after it was stored"):
+            ask(client, "changed", "weather")
+    finally:
+        for path, was in stamps.items():
+            os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    after = ask(client, "changed", "weather").message.content
+
+    assert (before, after) == (SENTENCE, SENTENCE)

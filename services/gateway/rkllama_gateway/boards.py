@@ -93,6 +93,13 @@ class Boards:
             timeout_s=STATUS_TIMEOUT_S,
         )
 
+    def is_resident(self, model: str) -> bool:
+        """Whether any board has said that it has the model of this digest loaded."""
+        beats = self.observer.living()
+        return any(
+            held.digest == model and held.state == "ready" for beat in beats for held in beat.models
+        )
+
     def _holders(self, model: str, num_ctx: int | None) -> list[WorkerBeat]:
         return [
             beat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from rkllama_protocol import codec
 from rkllama_protocol.beats import Observer
@@ -39,7 +39,9 @@ SILENCE_S = 10.0
 class Catalog:
     """The store, as the gateway sees it."""
 
-    def __init__(self, *, bus: Bus, subjects: Subjects) -> None:
+    def __init__(self, *, bus: Bus, subjects: Subjects, is_resident: Callable[[str], bool]) -> None:
+        """`is_resident` says whether some board has the model of a digest loaded."""
+        self._is_resident = is_resident
         self._bus = bus
         self._subjects = subjects
         self._known: dict[str, ResolvedModel] = {}
@@ -80,21 +82,28 @@ class Catalog:
         self._known.clear()
 
     async def resolve(self, name: ModelName) -> ResolvedModel:
-        """What `name` means.
+        """What `name` means. Before a model is loaded its files are looked at: the store is asked again.
 
         Raises:
             ModelNotFoundError: Nothing.
-            UnreachableError: The store did not answer.
+            InvalidModelError: A file of it is missing or damaged.
+            UnreachableError: The store did not answer, and it is not known what the name meant last.
         """
-        if (known := self._known.get(name.key)) is not None:
+        known = self._known.get(name.key)
+        if known is not None and self._is_resident(known.digest):
             return known
         changes = self._changes
-        model = await self._bus.ask(
-            self._subjects.store(StoreVerb.RESOLVE),
-            ResolveRequest(model=name.full),
-            ResolvedModel,
-            timeout_s=TIMEOUT_S,
-        )
+        try:
+            model = await self._bus.ask(
+                self._subjects.store(StoreVerb.RESOLVE),
+                ResolveRequest(model=name.full),
+                ResolvedModel,
+                timeout_s=TIMEOUT_S,
+            )
+        except UnreachableError:
+            if known is None:
+                raise
+            return known
         # What changed while the answer was on its way may have made it old.
         if changes == self._changes:
             self._known[name.key] = model

@@ -48,8 +48,10 @@ class Gateway:
         self._subjects = Subjects(settings.subject_prefix)
         self._tasks = tasks
         self._was_ready = False
-        self.catalog = Catalog(bus=bus, subjects=self._subjects)
         self.boards = Boards(bus=bus, subjects=self._subjects)
+        self.catalog = Catalog(
+            bus=bus, subjects=self._subjects, is_resident=self.boards.is_resident
+        )
         offers = Offers(
             gateway_id=self.gateway_id,
             bus=bus,
