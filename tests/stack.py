@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import httpx2
+from rkllama_service.broker import Process
 from rkllama_service.tied import command
 
 from tests.broker import Broker
@@ -61,7 +62,7 @@ def prepared(models: Path, folder: Path) -> Path:
 
 
 class Stack:
-    """One system on free ports, with its own broker and data folder.
+    """One system on free ports, with its own broker and data folder; each process has its own user.
 
     With `apart`, each worker has a data folder of its own, as if it were another machine.
     """
@@ -94,11 +95,14 @@ class Stack:
         return self
 
     def _start_all(self) -> None:
+        names = ["gateway", *(f"gateway-{number}" for number in range(2, self._gateways + 1))]
+        processes: list[Process] = [("store", "store"), *(("gateway", name) for name in names)]
+        processes += [("worker", f"worker-{number}") for number in range(1, self._workers + 1)]
+        self.broker.close_to_others(processes)
         self.broker.start()
         self.start("store", "rkllama_store")
         for number in range(1, self._workers + 1):
             self.start_worker(number)
-        names = ["gateway", *(f"gateway-{number}" for number in range(2, self._gateways + 1))]
         for name in names:
             self.start_gateway(name)
         wait_until("everything to be ready", self._ready, timeout_s=START_S)
@@ -154,6 +158,7 @@ class Stack:
         here.mkdir(exist_ok=True)
         settings = {
             "RKLLAMA_NATS_URL": self.broker.url,
+            "RKLLAMA_NATS_CREDENTIALS_FILE": str(self.broker.users / f"{name}.json"),
             "RKLLAMA_DATA": str(self.folder),
             **self._env,
             **env,

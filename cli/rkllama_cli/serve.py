@@ -21,7 +21,7 @@ from pathlib import Path
 
 import httpx2
 from rkllama_board import Soc
-from rkllama_service import http, key_file, process
+from rkllama_service import broker, http, key_file, process
 from rkllama_service.key_file import KeyFileError
 from rkllama_service.keys import Auth
 from rkllama_service.process import SetupError
@@ -32,6 +32,9 @@ from rkllama_cli.children import Child, Children
 
 log = logging.getLogger(__name__)
 
+BROKER = "broker"
+"""Folder in the data folder: the broker's configuration, and a file for each of its users."""
+STORE, GATEWAY = "store", "gateway"
 DEFAULT_PORT = 8080
 OLLAMA_PORT = 11434
 DRAIN_S = 5.0
@@ -132,7 +135,8 @@ def children(plan: Plan, port: int, *, soc: Soc | None = None) -> list[Child]:
     if nats_url is None:
         nats_port = free_port()
         nats_url = f"nats://127.0.0.1:{nats_port}"
-        argv = [_nats_server(), "-a", "127.0.0.1", "-p", str(nats_port)]
+        config = str(plan.data / BROKER / broker.CONFIG)
+        argv = [_nats_server(), "-c", config, "-a", "127.0.0.1", "-p", str(nats_port)]
         if not plan.debug:
             argv += ["-l", str(plan.data / "nats.log")]
         found.append(Child(name="nats", argv=argv, env=base, stop_s=1.0))
@@ -144,12 +148,14 @@ def children(plan: Plan, port: int, *, soc: Soc | None = None) -> list[Child]:
     }
     if plan.rkllm_library is not None:
         base["RKLLAMA_RKLLM_LIBRARY"] = str(plan.rkllm_library)
-    found.append(Child(name="model-store", argv=_module("rkllama_store"), env=base, stop_s=2.0))
+    store = base | _user(plan, STORE)
+    found.append(Child(name="model-store", argv=_module("rkllama_store"), env=store, stop_s=2.0))
     gateway = {
         "RKLLAMA_GATEWAY_PORT": str(port),
         "RKLLAMA_GATEWAY_OLLAMA_PORT": str(OLLAMA_PORT if plan.port is None else 0),
         "RKLLAMA_GATEWAY_EXPECTED_WORKERS": str(plan.workers),
         "RKLLAMA_GATEWAY_DRAIN_TIMEOUT_S": str(DRAIN_S),
+        **_user(plan, GATEWAY),
         "RKLLAMA_AUTH": auth_of(plan),
         "RKLLAMA_KEYS_FILE": str(plan.keys),
     }
@@ -158,6 +164,7 @@ def children(plan: Plan, port: int, *, soc: Soc | None = None) -> list[Child]:
     )
     for number in range(1, plan.workers + 1):
         worker = {
+            **_user(plan, f"worker-{number}"),
             "RKLLAMA_WORKER_WORKER_ID": f"worker-{number}",
             "RKLLAMA_WORKER_RUNTIME": plan.runtime,
             "RKLLAMA_WORKER_DRAIN_TIMEOUT_S": str(DRAIN_S),
@@ -171,6 +178,25 @@ def children(plan: Plan, port: int, *, soc: Soc | None = None) -> list[Child]:
             )
         )
     return found
+
+
+def make_users(plan: Plan) -> None:
+    """A user of the broker for each process, if the broker is ours.
+
+    Raises:
+        SetupError: The files cannot be written or read.
+    """
+    if plan.nats_url is None:
+        processes: list[broker.Process] = [("store", STORE), ("gateway", GATEWAY)]
+        processes += [("worker", f"worker-{number}") for number in range(1, plan.workers + 1)]
+        broker.init(plan.data / BROKER, processes, listen="127.0.0.1:0")
+
+
+def _user(plan: Plan, name: str) -> dict[str, str]:
+    """What a process is told of its user; of a broker that is not ours the settings say it."""
+    if plan.nats_url is not None:
+        return {}
+    return {"RKLLAMA_NATS_CREDENTIALS_FILE": str(plan.data / BROKER / f"{name}.json")}
 
 
 def _module(name: str) -> list[str]:
@@ -190,6 +216,7 @@ async def serve(plan: Plan, stop: asyncio.Event) -> int:
     if stop.is_set():
         return 0
     port = prepare(plan)
+    make_users(plan)
     if plan.auth is Auth.OFF and not http.is_loopback(plan.host):
         log.warning("no key is asked for, whoever reaches the port may change the models")
     if (text := first_key(plan)) is not None:

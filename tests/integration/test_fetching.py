@@ -18,6 +18,7 @@ from rkllama_protocol.bus import Bus
 from rkllama_protocol.messages import WorkerBeat
 from rkllama_protocol.subjects import Subjects
 
+from tests.broker import TESTER
 from tests.integration.conftest import MODEL
 from tests.link import Link
 from tests.stack import Stack, prepared, wait_until
@@ -89,7 +90,7 @@ async def beats(stack: Stack, count: int) -> list[WorkerBeat]:
     """The next beats of the first worker."""
     heard: asyncio.Queue[WorkerBeat] = asyncio.Queue()
     async with asyncio.TaskGroup() as tasks:
-        bus = await Bus.connect(stack.broker.url, name="test", tasks=tasks)
+        bus = await Bus.connect(stack.broker.url, name="test", tasks=tasks, access=TESTER)
         async with bus:
             await bus.subscribe(
                 Subjects("rkllama").beat("worker", "worker-1"),

@@ -18,6 +18,7 @@ from rkllama_protocol.subjects import Subjects
 from rkllm_bindings.emulator import ModelScript
 from tokenizers import Tokenizer
 
+from tests.broker import TESTER
 from tests.emulated import create, emulated
 from tests.integration.conftest import MODEL
 from tests.stack import Stack, wait_until
@@ -130,7 +131,7 @@ async def test_an_offer_heard_twice_is_run_once(two_workers: Stack) -> None:
 
     async with (
         asyncio.TaskGroup() as tasks,
-        await Bus.connect(two_workers.broker.url, name="echo", tasks=tasks) as bus,
+        await Bus.connect(two_workers.broker.url, name="echo", tasks=tasks, access=TESTER) as bus,
         httpx2.AsyncClient(timeout=None, trust_env=False) as client,
     ):
         await bus.subscribe(subjects.offers, echo)

@@ -10,12 +10,27 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Generic, TypeVar
 
+from rkllama_protocol import codec
+from rkllama_protocol.errors import InvalidJobError
 from rkllama_protocol.messages import Beat
+from rkllama_protocol.subjects import Subjects
 
 BEAT_LOST_S = 3.0
 """A process unheard for this long is not counted on."""
 
 B = TypeVar("B", bound=Beat)
+
+
+def hear(kind: type[B], subject: str, data: bytes) -> B:
+    """The beat in a message; the broker vouches for the process that its subject names.
+
+    Raises:
+        InvalidJobError: It names another process.
+    """
+    beat = codec.decode(kind, data)
+    if (speaker := Subjects.parse_beat(subject)) != beat.process_id:
+        raise InvalidJobError(f"{speaker} spoke as {beat.process_id}")
+    return beat
 
 
 class Observer(Generic[B]):

@@ -14,21 +14,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
-from nats.aio.client import Client
+from nats.aio.client import DEFAULT_INBOX_PREFIX, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
+from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 
 from rkllama_protocol import codec
+from rkllama_protocol.access import OPEN, Access, BrokerRefusedError
 from rkllama_protocol.errors import BY_CODE, RkllamaError, UnreachableError, from_wire
 from rkllama_protocol.messages import Message
+from rkllama_protocol.permissions import inbox_prefix
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +48,10 @@ PENDING_BYTES = 32 * 2**20
 """What one subscription may hold back before nats-py drops messages and calls it a slow consumer."""
 
 
+_REFUSED = "the broker refuses this process"
+_QUOTED = re.compile(r'"([^"]+)"')
+
+
 class Bus:
     """One connection. Use it as `async with await connect(...)`."""
 
@@ -51,16 +60,43 @@ class Bus:
         self._tasks = tasks
         self._closing = False
         self._on_reconnect: list[Callable[[], None]] = []
+        self._is_up = False
+        self._refused = asyncio.Event()
+        self._forbidden: set[str] = set()
+        """Subjects that the broker did not let this process use, in lower case as nats-py has them."""
+        self.trouble = ""
+        """What the broker last refused; for people."""
 
     @classmethod
-    async def connect(cls, url: str, *, name: str, tasks: asyncio.TaskGroup) -> Self:
+    async def connect(
+        cls, url: str, *, name: str, tasks: asyncio.TaskGroup, access: Access = OPEN
+    ) -> Self:
         """Connect, waiting for a server that is not there yet; requests are served in `tasks`.
 
         Keeps on reconnecting for ever once connected: `connected` says how it is.
+
+        Raises:
+            BrokerRefusedError: A server is there, and does not let this process in.
         """
         client = Client()
         bus = cls(client, tasks)
-        await client.connect(
+        connecting = asyncio.ensure_future(bus._connect(url, name, access))
+        refused = asyncio.ensure_future(bus._refused.wait())
+        try:
+            await asyncio.wait({connecting, refused}, return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                raise BrokerRefusedError(f"{_REFUSED}: {bus.trouble}")
+            await connecting
+        finally:
+            refused.cancel()
+            connecting.cancel()
+            await asyncio.wait({connecting, refused})
+        bus._is_up = True
+        return bus
+
+    async def _connect(self, url: str, name: str, access: Access) -> None:
+        known = access.credentials
+        await self._client.connect(
             url,
             name=name,
             # A board and its broker start in any order, and either may restart.
@@ -72,11 +108,17 @@ class Bus:
             max_outstanding_pings=2,
             # What was said while nobody listened is stale: it is said again after reconnecting.
             pending_size=0,
-            error_cb=bus._note_error,
-            disconnected_cb=bus._note_disconnect,
-            reconnected_cb=bus._note_reconnect,
+            error_cb=self._note_error,
+            disconnected_cb=self._note_disconnect,
+            reconnected_cb=self._note_reconnect,
+            closed_cb=self._note_closed,
+            user=known.user if known else None,
+            password=known.password.get_secret_value() if known else None,
+            inbox_prefix=inbox_prefix(known.user) if known else DEFAULT_INBOX_PREFIX,
+            tls=access.tls,
+            # TLS comes first, so that nobody between can talk a client out of it.
+            tls_handshake_first=access.tls is not None,
         )
-        return bus
 
     async def __aenter__(self) -> Self:
         return self
@@ -136,6 +178,8 @@ class Bus:
         except NoRespondersError as error:
             raise UnreachableError(f"nobody answers on {subject}") from error
         except (NatsTimeoutError, TimeoutError) as error:
+            if subject.lower() in self._forbidden:
+                raise UnreachableError(f"the broker forbids this process {subject}") from error
             raise UnreachableError(f"no answer on {subject} in {timeout_s:g} s") from error
         except NatsError as error:
             raise UnreachableError(f"the broker is unreachable: {error}") from error
@@ -178,12 +222,12 @@ class Bus:
             subject, cb=on_message, pending_bytes_limit=PENDING_BYTES
         )
 
-    async def answer(self, subject: str, handler: Callable[[bytes], bytes]) -> None:
-        """Answer requests at once, from memory, in the order of arrival."""
+    async def answer(self, subject: str, handler: Callable[[str, bytes], bytes]) -> None:
+        """Answer requests at once with `handler(subject, data)`, in the order of arrival."""
 
         async def on_message(msg: Msg) -> None:
             try:
-                data = handler(msg.data)
+                data = handler(msg.subject, msg.data)
             except RkllamaError as error:
                 await self._refuse(msg, error)
             else:
@@ -223,10 +267,31 @@ class Bus:
 
     async def _note_error(self, error: Exception) -> None:
         # nats-py reports every failed attempt to connect here, and what our callbacks raise.
-        if isinstance(error, NatsError | OSError | TimeoutError):
+        text = str(error).lower()
+        if isinstance(error, ssl.SSLCertVerificationError) or AUTHORIZATION_VIOLATION in text:
+            self._give_up(str(error))
+        elif PERMISSIONS_ERR in text:
+            # A request is not answered then: it says so itself, when its time is up.
+            log.error("broker forbids", extra={"reason": str(error)})
+            self._forbidden.update(_QUOTED.findall(text))
+        elif isinstance(error, NatsError | OSError | TimeoutError):
             log.debug("broker error", extra={"reason": f"{type(error).__name__}: {error}"})
         else:
             log.error("callback failed", exc_info=error)
+
+    async def _note_closed(self) -> None:
+        # nats-py gives a connection up for what it thinks no new one mends.
+        self._give_up(str(self._client.last_error))
+
+    def _give_up(self, reason: str) -> None:
+        """The broker does not want this process: it ends, for whoever started it to see."""
+        if self._closing or self._refused.is_set():
+            return
+        log.error("broker refuses this process", extra={"reason": reason})
+        self.trouble = reason
+        self._refused.set()
+        if self._is_up:
+            self._tasks.create_task(_fail(BrokerRefusedError(f"{_REFUSED}: {reason}")))
 
     async def _note_disconnect(self) -> None:
         if not self._closing:
@@ -236,3 +301,8 @@ class Bus:
         log.info("broker found again")
         for callback in self._on_reconnect:
             callback()
+
+
+async def _fail(error: Exception) -> None:
+    """In a task group, end everything."""
+    raise error

@@ -2,8 +2,8 @@
 
     <p>.offers.<class>.<model>              gateway -> workers   publish
     <p>.taken                               gateway -> workers   publish
-    <p>.gateway.<id>.<verb>                 worker -> gateway    request
-    <p>.reply.<gateway>.<job>.<attempt>     worker -> gateway    publish
+    <p>.gateway.<id>.<worker>.<verb>        worker -> gateway    request
+    <p>.reply.<gateway>.<worker>.<job>.<attempt>   worker -> gateway    publish
     <p>.worker.<id>.<verb>                  gateway -> worker    request
     <p>.store.<verb>                        anyone -> store      request
     <p>.progress.<id>                       store -> asker       publish
@@ -11,7 +11,8 @@
     <p>.beats.<role>.<id>                   all -> all           publish
 
 `<p>` is the prefix, `rkllama` unless configured. Every other part is one token of letters, digits,
-`_` and `-`; `<model>` is the first 16 hexadecimal digits of the manifest digest.
+`_` and `-`; `<model>` is the first 16 hexadecimal digits of the manifest digest. Whoever publishes
+stands in the subject, so that the broker can hold everybody to their own name (`permissions.py`).
 """
 
 from __future__ import annotations
@@ -74,6 +75,13 @@ class ModelEvent(StrEnum):
 
 Role = Literal["gateway", "worker", "store"]
 
+ANY = "*"
+"""Stands for every id, where permissions and listeners mean all of them."""
+
+
+def _id(text: str) -> str:
+    return text if text == ANY else token(text)
+
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
@@ -89,6 +97,10 @@ class Subjects:
         """Where a ticket of this class and model is published."""
         return f"{self.prefix}.offers.{job_class.value}.{model.hex[:16]}"
 
+    def offers_of(self, job_class: JobClass) -> str:
+        """Offers of one class, of any model."""
+        return f"{self.prefix}.offers.{job_class.value}.*"
+
     @property
     def offers(self) -> str:
         """What a worker listens to for every offer."""
@@ -99,34 +111,41 @@ class Subjects:
         """Where a gateway says that a job is no longer offered."""
         return f"{self.prefix}.taken"
 
-    def gateway(self, gateway_id: str, verb: GatewayVerb) -> str:
-        """Where one gateway answers `verb`."""
-        return f"{self.prefix}.gateway.{token(gateway_id)}.{verb.value}"
+    def gateway(self, gateway_id: str, worker_id: str, verb: GatewayVerb) -> str:
+        """Where a worker asks `verb` of one gateway; `ANY` stands for every id."""
+        return f"{self.prefix}.gateway.{_id(gateway_id)}.{_id(worker_id)}.{verb.value}"
 
-    def reply(self, gateway_id: str, job_id: str, attempt: int) -> str:
+    @staticmethod
+    def parse_asker(subject: str) -> str:
+        """The worker that asks on a gateway's subject."""
+        return subject.rsplit(".", 2)[1]
+
+    def reply(self, gateway_id: str, worker_id: str, job_id: str, attempt: int) -> str:
         """Where the chunks of one attempt go."""
-        return f"{self.prefix}.reply.{token(gateway_id)}.{token(job_id)}.{attempt:d}"
+        ids = f"{token(gateway_id)}.{token(worker_id)}.{token(job_id)}"
+        return f"{self.prefix}.reply.{ids}.{attempt:d}"
 
-    def replies(self, gateway_id: str) -> str:
+    def replies(self, gateway_id: str, worker_id: str = ANY) -> str:
         """What a gateway listens to for the chunks of all its jobs."""
-        return f"{self.prefix}.reply.{token(gateway_id)}.*.*"
+        return f"{self.prefix}.reply.{_id(gateway_id)}.{_id(worker_id)}.*.*"
 
-    def parse_reply(self, subject: str) -> tuple[str, int]:
-        """Job and attempt of a reply subject."""
-        _, job_id, attempt = subject.rsplit(".", 2)
-        return job_id, int(attempt)
+    @staticmethod
+    def parse_reply(subject: str) -> tuple[str, str, int]:
+        """Worker, job and attempt of a reply subject."""
+        _, worker_id, job_id, attempt = subject.rsplit(".", 3)
+        return worker_id, job_id, int(attempt)
 
     def worker(self, worker_id: str, verb: WorkerVerb) -> str:
-        """Where one worker answers `verb`."""
-        return f"{self.prefix}.worker.{token(worker_id)}.{verb.value}"
+        """Where one worker answers `verb`; `ANY` stands for every worker."""
+        return f"{self.prefix}.worker.{_id(worker_id)}.{verb.value}"
 
     def store(self, verb: StoreVerb) -> str:
         """Where the store answers `verb`."""
         return f"{self.prefix}.store.{verb.value}"
 
     def progress(self, stream_id: str) -> str:
-        """Where the store streams the records of one pull or create."""
-        return f"{self.prefix}.progress.{token(stream_id)}"
+        """Where the store streams the records of one pull or create; `ANY` stands for every one."""
+        return f"{self.prefix}.progress.{_id(stream_id)}"
 
     def event(self, event: ModelEvent) -> str:
         """Where the store says what happened to a name."""
@@ -138,8 +157,13 @@ class Subjects:
         return f"{self.prefix}.events.model.*"
 
     def beat(self, role: Role, process_id: str) -> str:
-        """Where a process says once a second how it is."""
-        return f"{self.prefix}.beats.{role}.{token(process_id)}"
+        """Where a process says once a second how it is; `ANY` stands for every process."""
+        return f"{self.prefix}.beats.{role}.{_id(process_id)}"
+
+    @staticmethod
+    def parse_beat(subject: str) -> str:
+        """The process whose beat this is."""
+        return subject.rpartition(".")[2]
 
     def beats(self, role: Role | None = None) -> str:
         """What observers of a role, or of every role, listen to."""

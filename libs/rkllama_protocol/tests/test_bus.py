@@ -24,7 +24,7 @@ async def bus(nats_url: str) -> AsyncIterator[Bus]:
 
 
 async def test_an_answer_comes_back(bus: Bus, prefix: str) -> None:
-    await bus.answer(f"{prefix}.echo", lambda data: data + b"!")
+    await bus.answer(f"{prefix}.echo", lambda _, data: data + b"!")
 
     assert await bus.request(f"{prefix}.echo", b"hi", timeout_s=2) == b"hi!"
 
@@ -97,7 +97,7 @@ async def test_a_broker_that_restarts_is_found_again(broker: Broker, prefix: str
     ):
         found = asyncio.Event()
         bus.on_reconnect(found.set)
-        await bus.answer(f"{prefix}.echo", lambda data: data)
+        await bus.answer(f"{prefix}.echo", lambda _, data: data)
         broker.kill()
         with pytest.raises(UnreachableError):
             await bus.request(f"{prefix}.echo", b"lost", timeout_s=0.5)

@@ -6,6 +6,7 @@ import pytest
 from rkllama_protocol.lifecycle import InvalidTransitionError, JobEvent, JobState, step
 from rkllama_protocol.names import Digest, InvalidNameError
 from rkllama_protocol.subjects import (
+    ANY,
     GatewayVerb,
     JobClass,
     ModelEvent,
@@ -23,9 +24,11 @@ S = Subjects("p")
         (S.offer(JobClass.RESUME, Digest("ab" * 32)), "p.offers.resume.abababababababab"),
         (S.offers, "p.offers.*.*"),
         (S.taken, "p.taken"),
-        (S.gateway("g", GatewayVerb.CLAIM), "p.gateway.g.claim"),
-        (S.reply("g", "j", 2), "p.reply.g.j.2"),
-        (S.replies("g"), "p.reply.g.*.*"),
+        (S.gateway("g", "w", GatewayVerb.CLAIM), "p.gateway.g.w.claim"),
+        (S.gateway("g", ANY, GatewayVerb.CLAIM), "p.gateway.g.*.claim"),
+        (S.reply("g", "w", "j", 2), "p.reply.g.w.j.2"),
+        (S.replies("g"), "p.reply.g.*.*.*"),
+        (S.replies(ANY, "w"), "p.reply.*.w.*.*"),
         (S.worker("w", WorkerVerb.CANCEL), "p.worker.w.cancel"),
         (S.store(StoreVerb.PULL), "p.store.pull"),
         (S.progress("x"), "p.progress.x"),
@@ -40,8 +43,10 @@ def test_subjects_are_spelt_here_only(subject: str, text: str) -> None:
     assert subject == text
 
 
-def test_a_reply_names_its_job_and_attempt() -> None:
-    assert S.parse_reply(S.reply("g", "job-1", 3)) == ("job-1", 3)
+def test_a_subject_names_who_speaks() -> None:
+    assert S.parse_reply(S.reply("g", "w", "job-1", 3)) == ("w", "job-1", 3)
+    assert S.parse_asker(S.gateway("g", "w", GatewayVerb.LEASE)) == "w"
+    assert S.parse_beat(S.beat("worker", "w")) == "w"
 
 
 def test_an_id_cannot_reach_another_subject() -> None:

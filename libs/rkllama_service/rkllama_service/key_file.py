@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from rkllama_service import private_file
 from rkllama_service.keys import NAME, Keys, Scope, new_key
 
 FIRST_NAME = "admin"
@@ -62,7 +62,7 @@ def create(path: Path, name: str, scope: Scope, *, now: datetime) -> str:
         if keys.named(name) is not None:
             raise KeyFileError(f"there is a key named '{name}' already")
         key, text = new_key(name, scope, now=now)
-        _replace(path, keys.having(key))
+        _write(path, keys.having(key))
     return text
 
 
@@ -78,7 +78,7 @@ def create_first(path: Path, *, now: datetime) -> str | None:
         if load(path) is not None:
             return None
         key, text = new_key(FIRST_NAME, Scope.ADMIN, now=now)
-        _replace(path, Keys(keys=(key,)))
+        _write(path, Keys(keys=(key,)))
     return text
 
 
@@ -92,7 +92,7 @@ def revoke(path: Path, name: str) -> None:
         keys = load(path) or Keys()
         if keys.named(name) is None:
             raise KeyFileError(f"there is no key named '{name}'")
-        _replace(path, keys.without(name))
+        _write(path, keys.without(name))
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def _changing(path: Path) -> Iterator[None]:
     try:
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            _give_to_owner_of(path.parent, lock)
+            private_file.give_to_owner_of(path.parent, lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
@@ -110,28 +110,5 @@ def _changing(path: Path) -> Iterator[None]:
         raise KeyFileError(f"cannot change the keys in {path}: {error.strerror}") from error
 
 
-def _replace(path: Path, keys: Keys) -> None:
-    """Write the keys, durably and all at once."""
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            _give_to_owner_of(path.parent, fd)
-            file.write(keys.model_dump_json(indent=2).encode() + b"\n")
-            file.flush()
-            os.fsync(fd)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _give_to_owner_of(folder: Path, fd: int) -> None:
-    """What root writes into a service's folder is for the service to read."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.fchown(fd, owner.st_uid, owner.st_gid)
+def _write(path: Path, keys: Keys) -> None:
+    private_file.replace(path, keys.model_dump_json(indent=2).encode() + b"\n")

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import NoReturn, TypeVar
 
 import uvloop
+from rkllama_protocol.access import BrokerRefusedError
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def die_with_parent(parent_pid: int, *, signum: signal.Signals = signal.SIGKILL)
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run `main(stop)` to its end; SIGTERM and SIGINT set `stop`.
 
-    A `SetupError` ends the process with its sentence and code 2.
+    A `SetupError`, or a broker that refuses the process, ends it with its sentence and code 2.
     """
 
     async def with_signals() -> None:
@@ -63,13 +64,13 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
     try:
         uvloop.run(with_signals())
-    except SetupError as error:
-        fail(error)
+    except (SetupError, BrokerRefusedError) as error:
+        fail(str(error))
     except BaseExceptionGroup as group:
-        sentences, rest = group.split(SetupError)
+        sentences, rest = group.split((SetupError, BrokerRefusedError))
         if sentences is None or rest is not None:
             raise
-        fail(_first(sentences))
+        fail(str(_first(sentences)))
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
@@ -87,6 +88,6 @@ async def unless(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | Non
             await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
 
-def _first(group: BaseExceptionGroup[SetupError]) -> SetupError:
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -37,6 +37,14 @@ class Shared(BaseSettings):
     """Folder of models, logs and keys."""
     nats_url: str = "nats://127.0.0.1:4222"
     """The broker."""
+    nats_credentials_file: Path | None = None
+    """File with this process's user of the broker, as `python -m rkllama_service.broker init` makes it."""
+    nats_tls_ca_file: Path | None = None
+    """Certificates that the broker's is checked against; with it, the connection is TLS from its first byte."""
+    nats_tls_cert_file: Path | None = None
+    """This process's own certificate, where the broker asks for one."""
+    nats_tls_key_file: Path | None = None
+    """The key of that certificate."""
     platform: str = ""
     """SoC, where it cannot be detected: `rk3588`, `rk3576`, `rk3562`, `rv1126b`."""
     rkllm_library: Path | None = None

@@ -7,8 +7,7 @@ import logging
 import socket
 
 import httpx2
-from rkllama_protocol.bus import Bus
-from rkllama_service import http, logs, process
+from rkllama_service import broker_access, http, logs, process
 from rkllama_service.process import SetupError
 from rkllama_service.settings import read
 
@@ -37,8 +36,8 @@ async def main(stop: asyncio.Event) -> None:
     guard = Guard(shared.auth, shared.keys_path())
     sockets = _sockets(shared.host, settings)
     async with asyncio.TaskGroup() as tasks:
-        name = "gateway"
-        bus = await process.unless(stop, Bus.connect(shared.nats_url, name=name, tasks=tasks))
+        connecting = broker_access.connect(shared, role="gateway", tasks=tasks)
+        bus = await process.unless(stop, connecting)
         if bus is None:
             return
         gateway = Gateway(settings, bus=bus, tasks=tasks)

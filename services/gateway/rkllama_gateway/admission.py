@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from rkllama_policy.admission import Limits, Place, Waiting, admit, in_order
 from rkllama_policy.prediction import forecasts
-from rkllama_protocol import codec
-from rkllama_protocol.beats import Observer
+from rkllama_protocol.beats import Observer, hear
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.lifecycle import JobState
 from rkllama_protocol.messages import GatewayBeat, QueuedModel, WorkerBeat
@@ -76,8 +75,8 @@ class Admission:
         """Hear the other gateways' beats."""
         await self._bus.subscribe(self._subjects.beats("gateway"), self._on_beat)
 
-    def _on_beat(self, _: str, data: bytes) -> None:
-        beat = codec.decode(GatewayBeat, data)
+    def _on_beat(self, subject: str, data: bytes) -> None:
+        beat = hear(GatewayBeat, subject, data)
         if beat.gateway_id != self._gateway_id:
             self._gateways.note(beat.gateway_id, beat)
 

@@ -6,8 +6,7 @@ import asyncio
 from typing import TypeVar
 
 from rkllama_policy.context import context_fits
-from rkllama_protocol import codec
-from rkllama_protocol.beats import Observer
+from rkllama_protocol.beats import Observer, hear
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.errors import UnreachableError, WorkerNotFoundError
 from rkllama_protocol.messages import (
@@ -130,6 +129,6 @@ class Boards:
         answers = await asyncio.gather(*(ask(beat.worker_id) for beat in beats))
         return [answer for answer in answers if answer is not None]
 
-    def _on_beat(self, _: str, data: bytes) -> None:
-        beat = codec.decode(WorkerBeat, data)
+    def _on_beat(self, subject: str, data: bytes) -> None:
+        beat = hear(WorkerBeat, subject, data)
         self.observer.note(beat.worker_id, beat)

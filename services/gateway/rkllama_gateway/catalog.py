@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable
 
 from rkllama_protocol import codec
-from rkllama_protocol.beats import Observer
+from rkllama_protocol.beats import Observer, hear
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.errors import UnreachableError, from_wire
 from rkllama_protocol.messages import (
@@ -190,6 +190,6 @@ class Catalog:
         codec.decode(ModelChanged, data)
         self.forget()
 
-    def _on_beat(self, _: str, data: bytes) -> None:
-        beat = codec.decode(StoreBeat, data)
+    def _on_beat(self, subject: str, data: bytes) -> None:
+        beat = hear(StoreBeat, subject, data)
         self._stores.note(beat.store_id, beat)

@@ -18,7 +18,7 @@ from rkllama_protocol import codec
 from rkllama_protocol.beats import Observer
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.codec import Chunk
-from rkllama_protocol.errors import NoWorkerError, RkllamaError, UnreachableError
+from rkllama_protocol.errors import InvalidJobError, NoWorkerError, RkllamaError, UnreachableError
 from rkllama_protocol.lifecycle import JobState
 from rkllama_protocol.messages import (
     Accepted,
@@ -35,7 +35,7 @@ from rkllama_protocol.messages import (
     Replay,
     WorkerBeat,
 )
-from rkllama_protocol.subjects import GatewayVerb, Subjects, WorkerVerb
+from rkllama_protocol.subjects import ANY, GatewayVerb, Subjects, WorkerVerb
 
 from rkllama_gateway.admission import Admission, Terms
 from rkllama_gateway.job import HeldJob, Loss
@@ -89,10 +89,10 @@ class Jobs:
     async def listen(self) -> None:
         """Answer boards, and hear chunks."""
         subjects, me, bus = self._subjects, self._gateway_id, self._bus
-        await bus.answer(subjects.gateway(me, GatewayVerb.CLAIM), self._on_claim)
-        await bus.answer(subjects.gateway(me, GatewayVerb.BODY), self._on_body)
-        await bus.answer(subjects.gateway(me, GatewayVerb.LEASE), self._on_lease)
-        await bus.answer(subjects.gateway(me, GatewayVerb.FINISHED), self._on_finished)
+        await bus.answer(subjects.gateway(me, ANY, GatewayVerb.CLAIM), self._on_claim)
+        await bus.answer(subjects.gateway(me, ANY, GatewayVerb.BODY), self._on_body)
+        await bus.answer(subjects.gateway(me, ANY, GatewayVerb.LEASE), self._on_lease)
+        await bus.answer(subjects.gateway(me, ANY, GatewayVerb.FINISHED), self._on_finished)
         await bus.subscribe(subjects.replies(me), self._on_chunk)
         bus.on_reconnect(self._on_reconnect)
 
@@ -257,8 +257,14 @@ class Jobs:
 
     # ------------------------------------------------------------------ the boards' side
 
-    def _on_claim(self, data: bytes) -> bytes:
+    def _check_asker(self, subject: str, worker_id: str) -> None:
+        """The broker lets a board publish under its own name; that has to be the one it gives."""
+        if (asker := self._subjects.parse_asker(subject)) != worker_id:
+            raise InvalidJobError(f"the worker {asker} spoke as {worker_id}")
+
+    def _on_claim(self, subject: str, data: bytes) -> bytes:
         claim = codec.decode(Claim, data)
+        self._check_asker(subject, claim.worker_id)
         held = self._held.get(claim.job_id)
         if held is None or not held.claim(claim.worker_id, claim.attempt, monotonic()):
             return codec.encode(Grant(granted=False))
@@ -276,16 +282,18 @@ class Jobs:
             return codec.encode(Grant(granted=True, body=held.job))
         return codec.encode(Grant(granted=True, body_bytes=len(held.body)))
 
-    def _on_body(self, data: bytes) -> bytes:
+    def _on_body(self, subject: str, data: bytes) -> bytes:
         request = codec.decode(BodyRequest, data)
+        self._check_asker(subject, request.worker_id)
         held = self._held.get(request.job_id)
         if held is None or not held.holds(request.worker_id, request.attempt):
             raise UnreachableError("the job is not wanted any more")
         end = request.offset + self._bus.max_payload - HEADROOM_BYTES
         return held.body[request.offset : end]
 
-    def _on_lease(self, data: bytes) -> bytes:
+    def _on_lease(self, subject: str, data: bytes) -> bytes:
         lease = codec.decode(Lease, data)
+        self._check_asker(subject, lease.worker_id)
         held = self._held.get(lease.job_id)
         if held is None or not held.holds(lease.worker_id, lease.attempt):
             return codec.encode(LeaseReply(wanted=False))
@@ -294,8 +302,9 @@ class Jobs:
             self._ask_replay(held)
         return codec.encode(LeaseReply(wanted=True))
 
-    def _on_finished(self, data: bytes) -> bytes:
+    def _on_finished(self, subject: str, data: bytes) -> bytes:
         finished = codec.decode(Finished, data)
+        self._check_asker(subject, finished.worker_id)
         held = self._held.get(finished.job_id)
         if held is None or not held.holds(finished.worker_id, finished.attempt):
             return codec.encode(FinishedReply())
@@ -308,9 +317,10 @@ class Jobs:
         return codec.encode(FinishedReply())
 
     def _on_chunk(self, subject: str, data: bytes) -> None:
-        job_id, attempt = self._subjects.parse_reply(subject)
+        speaker, job_id, attempt = self._subjects.parse_reply(subject)
         held = self._held.get(job_id)
-        if held is None:
+        # A board's chunks are heard under its own name only, which the broker vouches for.
+        if held is None or held.worker_id != speaker:
             return
         worker_id, lost = held.worker_id, len(held.losses)
         if not held.chunk(attempt, codec.decode_chunk(data), len(data)):

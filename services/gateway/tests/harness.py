@@ -110,7 +110,9 @@ class Attempt:
     async def send(self, *chunks: Chunk) -> None:
         """Publish chunks as they are, in this order."""
         ticket = self.ticket
-        subject = self.worker.subjects.reply(ticket.gateway_id, ticket.job_id, ticket.attempt)
+        subject = self.worker.subjects.reply(
+            ticket.gateway_id, self.worker.worker_id, ticket.job_id, ticket.attempt
+        )
         for chunk in chunks:
             self.last_seq = max(self.last_seq, chunk.seq)
             await self.worker.bus.publish(subject, encode_chunk(chunk))
@@ -153,7 +155,7 @@ class Attempt:
         }
 
     async def _ask(self, verb: GatewayVerb, message: Message, reply: type[M]) -> M:
-        subject = self.worker.subjects.gateway(self.ticket.gateway_id, verb)
+        subject = self.worker.subjects.gateway(self.ticket.gateway_id, self.worker.worker_id, verb)
         return await self.worker.bus.ask(subject, message, reply, timeout_s=ASK_S)
 
 
@@ -193,7 +195,7 @@ class ScriptedWorker:
         accepted, found = Accepted(), Found(found=bool(self.beat.models))
         await bus.subscribe(subjects.offers, self._on_offer)
         await bus.answer(
-            subjects.worker(me, WorkerVerb.STATUS), lambda _: codec.encode(self.status)
+            subjects.worker(me, WorkerVerb.STATUS), lambda *_: codec.encode(self.status)
         )
         for verb, kind, queue, reply in (
             (WorkerVerb.CANCEL, Cancel, self.cancels, accepted),
@@ -209,7 +211,7 @@ class ScriptedWorker:
     async def claim(self, ticket: Ticket) -> Grant:
         """Ask for the job."""
         message = Claim(job_id=ticket.job_id, attempt=ticket.attempt, worker_id=self.worker_id)
-        subject = self.subjects.gateway(ticket.gateway_id, GatewayVerb.CLAIM)
+        subject = self.subjects.gateway(ticket.gateway_id, self.worker_id, GatewayVerb.CLAIM)
         return await self.bus.ask(subject, message, Grant, timeout_s=ASK_S)
 
     async def body_piece(self, ticket: Ticket, offset: int) -> bytes:
@@ -217,7 +219,7 @@ class ScriptedWorker:
         message = BodyRequest(
             job_id=ticket.job_id, attempt=ticket.attempt, worker_id=self.worker_id, offset=offset
         )
-        subject = self.subjects.gateway(ticket.gateway_id, GatewayVerb.BODY)
+        subject = self.subjects.gateway(ticket.gateway_id, self.worker_id, GatewayVerb.BODY)
         return await self.bus.request(subject, codec.encode(message), timeout_s=ASK_S)
 
     async def take(self) -> Attempt:
@@ -254,8 +256,8 @@ class ScriptedStore:
         store, accepted = self.subjects.store, Accepted()
         await self.bus.answer(store(StoreVerb.RESOLVE), self._on_resolve)
         tags, shown = TagsReply(models=(self.model,)), ShowReply(model=self.model)
-        await self.bus.answer(store(StoreVerb.TAGS), lambda _: codec.encode(tags))
-        await self.bus.answer(store(StoreVerb.SHOW), lambda _: codec.encode(shown))
+        await self.bus.answer(store(StoreVerb.TAGS), lambda *_: codec.encode(tags))
+        await self.bus.answer(store(StoreVerb.SHOW), lambda *_: codec.encode(shown))
         for verb, kind, queue in (
             (StoreVerb.PULL, PullRequest, self.streams),
             (StoreVerb.CREATE, CreateRequest, self.streams),
@@ -274,7 +276,7 @@ class ScriptedStore:
         for record in records:
             await self.bus.say(self.subjects.progress(request.stream_id), record)
 
-    def _on_resolve(self, data: bytes) -> bytes:
+    def _on_resolve(self, _: str, data: bytes) -> bytes:
         if codec.decode(ResolveRequest, data).model.lower() != self.model.full_name:
             raise ModelNotFoundError("no such model")
         return codec.encode(self.model)
@@ -371,7 +373,7 @@ async def _beat(*parties: ScriptedStore | ScriptedWorker) -> None:
 
 
 def _noting(kind: Any, queue: asyncio.Queue[Any], reply: Any) -> Any:
-    def handler(data: bytes) -> bytes:
+    def handler(_: str, data: bytes) -> bytes:
         queue.put_nowait(codec.decode(kind, data))
         return codec.encode(reply)
 

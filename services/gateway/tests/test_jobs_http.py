@@ -70,7 +70,9 @@ async def test_what_is_no_chunk_is_dropped(stage: Staged) -> None:
         asked = on.chat()
         attempt = await on.worker.take()
         ticket = attempt.ticket
-        reply = on.worker.subjects.reply(ticket.gateway_id, ticket.job_id, ticket.attempt)
+        reply = on.worker.subjects.reply(
+            ticket.gateway_id, on.worker.worker_id, ticket.job_id, ticket.attempt
+        )
         await on.worker.bus.publish(reply, b"{}")
         await attempt.say("a")
         answer = await asked

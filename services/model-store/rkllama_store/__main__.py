@@ -23,7 +23,7 @@ async def main(stop: asyncio.Event) -> None:
         # Models are for the boards, which this machine need not be: the setting counts first.
         soc = parse_soc(shared.platform) or detect().soc
         store = Store(settings, root=root, sock=sock, hub=hub, soc=soc)
-        await store.run(shared.nats_url, stop)
+        await store.run(shared, stop)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from rkllama_board import Soc
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.errors import RkllamaError
 from rkllama_protocol.subjects import Subjects
-from rkllama_service import http, process
+from rkllama_service import broker_access, http, process
+from rkllama_service.settings import Shared
 from rkllama_transfer.threads import in_thread
 
 from rkllama_store import app
@@ -85,7 +86,7 @@ class Store:
             return "the broker is gone"
         return self._not_ready
 
-    async def run(self, nats_url: str, stop: asyncio.Event) -> None:
+    async def run(self, shared: Shared, stop: asyncio.Event) -> None:
         """Answer until `stop` is set."""
         web = app.build(self._blobs, self._registry, not_ready=self.not_ready)
         async with (
@@ -93,8 +94,10 @@ class Store:
             asyncio.TaskGroup() as tasks,
         ):
             log.info("store listens", extra={"url": self.http_url})
-            name = self._settings.store_id
-            bus = await process.unless(stop, Bus.connect(nats_url, name=name, tasks=tasks))
+            connecting = broker_access.connect(
+                shared, role="store", process_id=self._settings.store_id, tasks=tasks
+            )
+            bus = await process.unless(stop, connecting)
             if bus is None:
                 return
             self._bus = bus

@@ -30,6 +30,7 @@ from rkllama_protocol.messages import (
 )
 from rkllama_protocol.subjects import StoreVerb, Subjects
 from rkllama_service import http
+from rkllama_service.settings import Shared
 from rkllama_store import folder
 from rkllama_store.blobs import Blobs
 from rkllama_store.catalog import ENTRIES, Entry
@@ -250,7 +251,7 @@ async def client(
                 await bus.subscribe(subjects.events, user.on_event)
                 await bus.subscribe(subjects.beats("store"), user.on_beat)
                 await bus.flush()
-                running = tasks.create_task(store.run(nats_url, stop))
+                running = tasks.create_task(store.run(Shared(nats_url=nats_url), stop))
                 await asyncio.wait_for(user.ready.wait(), TIMEOUT_S)
                 yield user
                 stop.set()

@@ -6,9 +6,8 @@ import asyncio
 from dataclasses import replace
 
 from rkllama_board.detect import detect
-from rkllama_protocol.bus import Bus
 from rkllama_protocol.subjects import Subjects
-from rkllama_service import http, logs, process
+from rkllama_service import broker_access, http, logs, process
 from rkllama_service.settings import read
 from starlette.applications import Starlette
 
@@ -37,8 +36,10 @@ async def main(stop: asyncio.Event) -> None:
     metrics = Metrics(settings.worker_id)
     sock = http.bind(settings.http_host, settings.http_port)
     async with asyncio.TaskGroup() as tasks:
-        name = f"worker {settings.worker_id}"
-        bus = await process.unless(stop, Bus.connect(shared.nats_url, name=name, tasks=tasks))
+        connecting = broker_access.connect(
+            shared, role="worker", process_id=settings.worker_id, tasks=tasks
+        )
+        bus = await process.unless(stop, connecting)
         if bus is None:
             return
         worker = Worker(

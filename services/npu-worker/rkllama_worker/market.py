@@ -87,7 +87,7 @@ class Market:
         self._note_taken(ticket.job_id, ticket.attempt)
         try:
             grant = await self._bus.ask(
-                self._subjects.gateway(ticket.gateway_id, GatewayVerb.CLAIM),
+                self._subjects.gateway(ticket.gateway_id, self._worker_id, GatewayVerb.CLAIM),
                 Claim(job_id=ticket.job_id, attempt=ticket.attempt, worker_id=self._worker_id),
                 Grant,
                 timeout_s=CLAIM_TIMEOUT_S,
@@ -100,7 +100,7 @@ class Market:
             return None
 
     async def _read_body(self, ticket: Ticket, size: int) -> Job:
-        subject = self._subjects.gateway(ticket.gateway_id, GatewayVerb.BODY)
+        subject = self._subjects.gateway(ticket.gateway_id, self._worker_id, GatewayVerb.BODY)
         body = bytearray()
         while len(body) < size:
             request = BodyRequest(

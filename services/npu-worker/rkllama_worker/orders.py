@@ -58,15 +58,15 @@ class Orders:
         """Whether a cancel for the run came before the run did."""
         return self._early_cancels.pop((run.job.job_id, run.attempt), None) is not None
 
-    def _on_status(self, _: bytes) -> bytes:
+    def _on_status(self, _: str, __: bytes) -> bytes:
         return codec.encode(self._beat())
 
-    def _on_drain(self, _: bytes) -> bytes:
+    def _on_drain(self, _: str, __: bytes) -> bytes:
         log.info("told to drain", extra={"worker_id": self._worker_id})
         self._drain()
         return codec.encode(Accepted())
 
-    def _on_cancel(self, data: bytes) -> bytes:
+    def _on_cancel(self, _: str, data: bytes) -> bytes:
         cancel = codec.decode(Cancel, data)
         now = monotonic()
         key = (cancel.job_id, cancel.attempt)
@@ -79,7 +79,7 @@ class Orders:
             self._early_cancels[key] = now
         return codec.encode(Accepted())
 
-    def _on_keep(self, data: bytes) -> bytes:
+    def _on_keep(self, _: str, data: bytes) -> bytes:
         keep = codec.decode(Keep, data)
         return codec.encode(Found(found=self._residency.keep(keep.model, keep.keep_alive_s)))
 

@@ -85,7 +85,7 @@ class Run:
         self._worker_id = worker_id
         self._bus = bus
         self._subjects = subjects
-        self._reply = subjects.reply(ticket.gateway_id, job.job_id, ticket.attempt)
+        self._reply = subjects.reply(ticket.gateway_id, worker_id, job.job_id, ticket.attempt)
         self._chunks: list[bytes] = []
         self._last: bytes | None = None
         """The terminal chunk, until the model is released: who reads it may ask at once what is loaded."""
@@ -259,7 +259,7 @@ class Run:
             await self._bus.publish(self._reply, chunk)
 
     async def _renew(self) -> None:
-        subject = self._subjects.gateway(self._gateway_id, GatewayVerb.LEASE)
+        subject = self._subjects.gateway(self._gateway_id, self._worker_id, GatewayVerb.LEASE)
         unanswered_s = 0.0
         # A job that is handed over is held until its runtime is joined.
         while self._released or not self._unwanted.is_set():
@@ -294,7 +294,7 @@ class Run:
 
     async def report_finished(self) -> None:
         """Tell the gateway that the attempt is over, until it has every chunk, for a minute at most."""
-        subject = self._subjects.gateway(self._gateway_id, GatewayVerb.FINISHED)
+        subject = self._subjects.gateway(self._gateway_id, self._worker_id, GatewayVerb.FINISHED)
         message = Finished(
             job_id=self.job.job_id,
             attempt=self.attempt,

@@ -14,8 +14,7 @@ from pathlib import Path
 from time import monotonic
 
 from rkllama_policy.cost import prefill_s
-from rkllama_protocol import codec
-from rkllama_protocol.beats import Observer
+from rkllama_protocol.beats import Observer, hear
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.messages import Speed, StoreBeat, Ticket, WorkerBeat
 from rkllama_protocol.subjects import Subjects
@@ -298,12 +297,12 @@ class Worker:
         await self._orders.listen()
         await self._market.listen()
 
-    def _on_beat(self, _: str, data: bytes) -> None:
-        beat = codec.decode(WorkerBeat, data)
+    def _on_beat(self, subject: str, data: bytes) -> None:
+        beat = hear(WorkerBeat, subject, data)
         if beat.worker_id != self._worker_id:
             self._boards.note(beat.worker_id, beat)
             self._news.set()
 
-    def _on_store_beat(self, _: str, data: bytes) -> None:
-        beat = codec.decode(StoreBeat, data)
+    def _on_store_beat(self, subject: str, data: bytes) -> None:
+        beat = hear(StoreBeat, subject, data)
         self._stores.note(beat.store_id, beat)

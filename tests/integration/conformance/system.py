@@ -127,6 +127,7 @@ def gateway_variables(stack: Stack) -> dict[str, str]:
     return {
         **os.environ,
         "RKLLAMA_NATS_URL": stack.broker.url,
+        "RKLLAMA_NATS_CREDENTIALS_FILE": str(stack.broker.users / "gateway.json"),
         "RKLLAMA_DATA": str(stack.folder),
         "RKLLAMA_GATEWAY_PORT": "0",
     }

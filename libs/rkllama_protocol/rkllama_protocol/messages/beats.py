@@ -82,6 +82,11 @@ class WorkerBeat(Message):
     """What fetching from the store brought, if any did."""
     http_url: str = ""
 
+    @property
+    def process_id(self) -> str:
+        """Who says it: the last part of the beat's subject."""
+        return self.worker_id
+
 
 class StoreBeat(Message):
     """The store's word about itself."""
@@ -90,6 +95,11 @@ class StoreBeat(Message):
     ready: bool
     http_url: str
     """Where blobs are read and written."""
+
+    @property
+    def process_id(self) -> str:
+        """Who says it: the last part of the beat's subject."""
+        return self.store_id
 
 
 class QueuedModel(Part):
@@ -115,6 +125,11 @@ class GatewayBeat(Message):
     running: int
     queues: tuple[QueuedModel, ...] = ()
     """What waits; of many models the longest queues."""
+
+    @property
+    def process_id(self) -> str:
+        """Who says it: the last part of the beat's subject."""
+        return self.gateway_id
 
 
 Beat = WorkerBeat | StoreBeat | GatewayBeat
