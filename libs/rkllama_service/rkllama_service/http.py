@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -66,14 +68,38 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, *, scheme: str = "http") -> str:
     """`http://host:port` of a bound socket."""
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What a server shows."""
+
+    cert: Path
+    key: Path
+
+
+Sweep = Callable[[Iterable[object], float], None]
+"""Looks at all connections of a server, at a time of the event loop."""
+TICKS_A_SECOND = 10
+"""Of uvicorn's main loop."""
 
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the process has its own."""
+
+    def __init__(self, config: uvicorn.Config, sweep: Sweep | None) -> None:
+        super().__init__(config)
+        self._sweep = sweep
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the connections once a second, also while the server ends."""
+        if self._sweep is not None and counter % TICKS_A_SECOND == 0:
+            self._sweep(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -83,18 +109,37 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, sockets: list[socket.socket], *, shutdown_s: float = 5.0
+    app: ASGIApp,
+    sockets: list[socket.socket],
+    *,
+    shutdown_s: float = 5.0,
+    protocol: type[asyncio.Protocol] | None = None,
+    sweep: Sweep | None = None,
+    tls: Certificate | None = None,
 ) -> AsyncIterator[None]:
-    """Serve `app` on `sockets` inside this context; leaving it waits `shutdown_s` for open answers."""
+    """Serve `app` on `sockets` inside this context; leaving it waits `shutdown_s` for open answers.
+
+    `sweep` is called each second with the connections, which are of class `protocol`.
+
+    Raises:
+        SetupError: The certificate cannot be used.
+    """
     config = uvicorn.Config(
         app,
+        http=protocol or "auto",
+        ssl_certfile=None if tls is None else tls.cert,
+        ssl_keyfile=None if tls is None else tls.key,
         log_config=None,
         access_log=False,
         lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=max(1, round(shutdown_s)),
     )
-    server = _Server(config)
+    try:
+        config.load()
+    except OSError as error:
+        raise SetupError(f"cannot use the certificate: {error}") from error
+    server = _Server(config, sweep)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(sockets=sockets))
         try:

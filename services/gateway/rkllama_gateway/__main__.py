@@ -15,8 +15,11 @@ from rkllama_gateway.app import build
 from rkllama_gateway.auth import Guard
 from rkllama_gateway.gateway import Gateway
 from rkllama_gateway.settings import Settings
+from rkllama_gateway.wire import guarded, sweep
 
 log = logging.getLogger(__name__)
+
+SEND_BUFFER_BYTES = 128 * 2**10
 
 
 def _sockets(host: str, settings: Settings) -> list[socket.socket]:
@@ -26,6 +29,9 @@ def _sockets(host: str, settings: Settings) -> list[socket.socket]:
             sockets.append(http.bind(host, settings.ollama_port))
         except SetupError as error:
             log.info("second port not opened", extra={"reason": str(error)})
+    for sock in sockets:
+        # Connections inherit it: what the kernel holds for a client that reads slowly is bounded too.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     return sockets
 
 
@@ -48,8 +54,12 @@ async def main(stop: asyncio.Event) -> None:
         ):
             running = await gateway.start()
             app = build(gateway, client, listen_host=shared.host, guard=guard, debug=shared.debug)
-            async with http.serving(app, sockets):
-                urls = ", ".join(http.url_of(sock) for sock in sockets)
+            tls = settings.certificate()
+            async with http.serving(
+                app, sockets, protocol=guarded(settings.wire_limits()), sweep=sweep, tls=tls
+            ):
+                scheme = "http" if tls is None else "https"
+                urls = ", ".join(http.url_of(sock, scheme=scheme) for sock in sockets)
                 log.info("gateway listens", extra={"urls": urls, "auth": guard.auth})
                 await stop.wait()
                 await gateway.drain()

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx2
 from fastapi import FastAPI
+from rkllama_policy.rate import retry_after_s
 from rkllama_service.http import is_loopback, probes
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -24,12 +25,14 @@ from rkllama_gateway.cloud_routes import CloudRoutes
 from rkllama_gateway.connection import JSON
 from rkllama_gateway.debug_routes import DebugRoutes
 from rkllama_gateway.dialects import hosts, routes
-from rkllama_gateway.dialects.access import Refusal, refusal_body
+from rkllama_gateway.dialects.access import Refusal
 from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.refusing import refusal_body, too_often
 from rkllama_gateway.gateway import Gateway
 from rkllama_gateway.ollama_routes import OllamaRoutes, refuse
 from rkllama_gateway.openai_routes import OpenAIRoutes
 from rkllama_gateway.openapi_routes import document_router
+from rkllama_gateway.rates import Rates
 from rkllama_gateway.reading import LingeringResponse
 from rkllama_gateway.recent import Recent, Recorder
 
@@ -53,6 +56,7 @@ def build(
         application(gateway, client, recent=recent),
         listen_host=listen_host,
         guard=guard,
+        rates=Rates(gateway.settings.rate()),
         origins=hosts.origins(gateway.settings.origins),
     )
     return edge if recent is None else Recorder(edge, recent)
@@ -108,18 +112,25 @@ async def _on_client_gone(_: Request, __: Exception) -> Response:
 
 
 class Edge:
-    """What stands before every route: origins, hosts, keys, then which paths there are.
+    """What stands before every route: origins, hosts, keys, rates, then which paths there are.
 
     Contract 1.1 and 1.11 have the others; a preflight carries no key, and is answered before one is
     asked for.
     """
 
     def __init__(
-        self, app: ASGIApp, *, listen_host: str, guard: Guard, origins: Sequence[str]
+        self,
+        app: ASGIApp,
+        *,
+        listen_host: str,
+        guard: Guard,
+        rates: Rates,
+        origins: Sequence[str],
     ) -> None:
         self._app = app
         self._origins = origins
         self._guard = guard
+        self._rates = rates
         self._check_host = is_loopback(listen_host)
         self._hostname = socket.gethostname()
 
@@ -141,6 +152,9 @@ class Edge:
             answer = Response(status_code=403)
         elif (refusal := await self._guard.admit(scope)) is not None:
             answer = _no_entry(request, refusal)
+        elif (wait_s := self._rates.wait_s(scope)) > 0:
+            retry = {"retry-after": str(retry_after_s(wait_s))}
+            answer = _refused(request, too_often(wait_s), retry)
         elif (no_route := _no_route(request)) is not None:
             answer = no_route
         if verdict.headers:
@@ -150,12 +164,17 @@ class Edge:
 
 def _no_entry(request: Request, refusal: Refusal) -> Response:
     """A refusal for want of a key; what the client goes on sending is kept nowhere."""
-    body = refusal_body(request.scope["path"], refusal, request_id=secrets.token_hex(12))
-    headers = {"content-type": JSON, "www-authenticate": refusal.challenge}
+    error = DialectError(refusal.status, refusal.message)
+    return _refused(request, error, {"www-authenticate": refusal.challenge})
+
+
+def _refused(request: Request, error: DialectError, more: Mapping[str, str]) -> Response:
+    body = refusal_body(request.scope["path"], error, request_id=secrets.token_hex(12))
+    headers = {"content-type": JSON, **more}
     if not _brings_body(request):
-        return Response(body, status_code=refusal.status, headers=headers)
+        return Response(body, status_code=error.status, headers=headers)
     headers["connection"] = "close"
-    return LingeringResponse(body, status_code=refusal.status, headers=headers)
+    return LingeringResponse(body, status_code=error.status, headers=headers)
 
 
 def _brings_body(request: Request) -> bool:

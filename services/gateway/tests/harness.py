@@ -20,6 +20,7 @@ from rkllama_gateway.app import build
 from rkllama_gateway.auth import Guard
 from rkllama_gateway.gateway import Gateway
 from rkllama_gateway.settings import Settings
+from rkllama_gateway.wire import guarded, sweep
 from rkllama_protocol import codec
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.codec import Chunk, encode_chunk
@@ -355,7 +356,8 @@ async def staged(
             tasks=tasks,
         )
         app = build(gateway, client, listen_host="127.0.0.1", guard=guard, debug=debug)
-        async with http.serving(app, [sock]):
+        protocol = guarded(chosen.wire_limits())
+        async with http.serving(app, [sock], protocol=protocol, sweep=sweep):
             while (await client.get("/readyz")).status_code != httpx2.codes.OK:
                 continue
             yield stage

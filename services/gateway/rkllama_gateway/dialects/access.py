@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from rkllama_service.keys import Auth, Scope
 
 from rkllama_gateway.dialects import routes
-from rkllama_gateway.dialects.gotext import dumps
 
 _FREE = frozenset({"/", "/livez", "/readyz"})
 _INFER = frozenset(
@@ -42,6 +41,17 @@ _INFER = frozenset(
 )
 _OPENAI = "/v1/"
 _ANTHROPIC = "/v1/messages"
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether Anthropic's dialect is spoken at a decoded path."""
+    return path == _ANTHROPIC or path.startswith(f"{_ANTHROPIC}/")
+
+
+def is_openai(path: str) -> bool:
+    """Whether OpenAI's dialect is spoken at a decoded path, or Anthropic's."""
+    return path.startswith(_OPENAI)
+
 
 UNAUTHORIZED = 401
 FORBIDDEN = 403
@@ -109,21 +119,3 @@ def judge(scope: Scope | None, *, takes: Scope | None, sent: bool) -> Refusal | 
     if scope is None:
         return UNKNOWN if sent else MISSING
     return None if scope.covers(takes) else NOT_ADMIN
-
-
-def refusal_body(path: str, refusal: Refusal, *, request_id: str) -> bytes:
-    """The refusal in the dialect that is spoken at `path` (contract 1.5).
-
-    Args:
-        path: Decoded.
-        refusal: What to say.
-        request_id: 24 hex digits, which only one dialect shows.
-    """
-    if path == _ANTHROPIC or path.startswith(f"{_ANTHROPIC}/"):
-        kind = "authentication_error" if refusal.status == UNAUTHORIZED else "permission_error"
-        error = {"type": kind, "message": refusal.message}
-        return dumps({"type": "error", "error": error, "request_id": f"req_{request_id}"})
-    if path.startswith(_OPENAI):
-        told = {"message": refusal.message, "type": "api_error", "param": None, "code": None}
-        return dumps({"error": told})
-    return dumps({"error": refusal.message})

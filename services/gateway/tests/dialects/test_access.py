@@ -15,9 +15,10 @@ from rkllama_gateway.dialects.access import (
     Refusal,
     judge,
     needed,
-    refusal_body,
     sent_keys,
 )
+from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.refusing import refusal_body
 from rkllama_service.keys import Auth, Scope
 
 FREE = ["/", "/livez", "/readyz"]
@@ -158,9 +159,13 @@ def test_another_scheme_is_no_key(rest: bytes) -> None:
 # ------------------------------------------------------------------------------ refusals
 
 
+def told(refusal: Refusal) -> DialectError:
+    return DialectError(refusal.status, refusal.message)
+
+
 @pytest.mark.parametrize("path", ["/api/chat", "/api/pull", "/nope", "/", "/v1", "/v10/models"])
 def test_ollamas_refusal_is_one_sentence(path: str) -> None:
-    body = refusal_body(path, MISSING, request_id="0" * 24)
+    body = refusal_body(path, told(MISSING), request_id="0" * 24)
 
     assert body == b'{"error":"an API key is required"}'
 
@@ -168,7 +173,7 @@ def test_ollamas_refusal_is_one_sentence(path: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models/m", "/v1/x", "/v1/messages2"])
 @pytest.mark.parametrize("refusal", [MISSING, UNKNOWN, NOT_ADMIN])
 def test_openais_refusal_is_its_envelope(path: str, refusal: Refusal) -> None:
-    found = json.loads(refusal_body(path, refusal, request_id="0" * 24))
+    found = json.loads(refusal_body(path, told(refusal), request_id="0" * 24))
 
     error = {"message": refusal.message, "type": "api_error", "param": None, "code": None}
     assert found == {"error": error}
@@ -184,7 +189,7 @@ def test_openais_refusal_is_its_envelope(path: str, refusal: Refusal) -> None:
     ],
 )
 def test_anthropics_refusal_is_its_envelope(path: str, refusal: Refusal, kind: str) -> None:
-    found = json.loads(refusal_body(path, refusal, request_id="0123456789abcdef01234567"))
+    found = json.loads(refusal_body(path, told(refusal), request_id="0123456789abcdef01234567"))
 
     assert found == {
         "type": "error",
