@@ -17,12 +17,13 @@ from pathlib import Path
 from rkllama_board import drm
 from rkllama_board.board import Board, Clock, NodeKind, SocSource
 from rkllama_board.cpus import format_cpus, parse_cpus
+from rkllama_board.files import exists, link_name, numbered, read_number, read_text
+from rkllama_board.measuring import driver_files, memory_info, npu_load
 from rkllama_board.soc import parse_part, parse_soc, soc_at
 
 _DRIVER = "RKNPU"
 _DRM_NAME = "rknpu"
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
-_PERCENT = re.compile(r"(\d+)\s*%")
 _KHZ = 1000
 
 Ask = Callable[[Path], drm.DrmVersion | None]
@@ -40,7 +41,7 @@ def detect(root: Path = Path("/"), *, platform: str = "", ask: Ask = drm.query_n
     part, source = _part(root, node.device, platform)
     soc = parse_soc(part)
     version, version_source = _driver_version(root, node, ask)
-    memory = _meminfo(root)
+    memory = memory_info(root)
     return Board(
         soc=soc,
         soc_part=part,
@@ -54,23 +55,16 @@ def detect(root: Path = Path("/"), *, platform: str = "", ask: Ask = drm.query_n
         announced_node=node.announced,
         driver_version=version,
         driver_version_source=version_source,
-        npu_load_percent=_load(root),
+        npu_load_percent=npu_load(root),
         npu_clock=_npu_clock(root, node.device),
         clocks=(*_cpu_clocks(root), *_memory_clock(root)),
         memory_bytes=memory.get("MemTotal"),
         memory_available_bytes=memory.get("MemAvailable"),
-        cpus_online=parse_cpus(_read(root / "sys/devices/system/cpu/online")),
+        cpus_online=parse_cpus(read_text(root / "sys/devices/system/cpu/online")),
         cpus_allowed=_cpus_allowed(root),
         rocket=_has_rocket(root),
-        dma_heap=_exists(root / "dev/dma_heap"),
+        dma_heap=exists(root / "dev/dma_heap"),
     )
-
-
-def parse_load(text: str) -> tuple[int, ...] | None:
-    """Percent per core of `NPU load:  Core0: 12%, Core1:  0%,` or `NPU load:  7%`; None of other texts."""
-    _, found, rest = text.partition("NPU load:")
-    loads = tuple(int(number) for number in _PERCENT.findall(rest)) if found else ()
-    return loads or None
 
 
 # ---------------------------------------------------------------------- the node
@@ -87,16 +81,16 @@ class _Node:
 
 def _node(root: Path, ask: Ask) -> _Node:
     """Sysfs knows the driver of each node; where it is hidden, the drivers themselves are asked."""
-    for entry in _numbered(root / "sys/class/drm", "renderD*"):
+    for entry in numbered(root / "sys/class/drm", "renderD*"):
         if _is_npu(entry / "device"):
             return _announced(root / "dev/dri" / entry.name, NodeKind.DRM, entry / "device")
     misc = root / "dev/rknpu"
     entry = root / "sys/class/misc/rknpu"
-    if _exists(entry):
+    if exists(entry):
         return _announced(misc, NodeKind.MISC, entry / "device")
-    if _exists(misc):
+    if exists(misc):
         return _Node(path=misc, kind=NodeKind.MISC)
-    for path in _numbered(root / "dev/dri", "renderD*"):
+    for path in numbered(root / "dev/dri", "renderD*"):
         answer = ask(path)
         if answer is not None and answer.name == _DRM_NAME:
             return _Node(path=path, kind=NodeKind.DRM)
@@ -105,15 +99,15 @@ def _node(root: Path, ask: Ask) -> _Node:
 
 def _announced(path: Path, kind: NodeKind, device: Path) -> _Node:
     return _Node(
-        path=path if _exists(path) else None,
+        path=path if exists(path) else None,
         kind=kind,
         announced=path,
-        device=device if _exists(device) else None,
+        device=device if exists(device) else None,
     )
 
 
 def _is_npu(device: Path) -> bool:
-    return _link_name(device / "driver") == _DRIVER or "rknpu" in _read(
+    return link_name(device / "driver") == _DRIVER or "rknpu" in read_text(
         device / "of_node/compatible"
     )
 
@@ -132,9 +126,9 @@ def _group(path: Path | None) -> str:
 
 
 def _has_rocket(root: Path) -> bool:
-    return _exists(root / "sys/module/rocket") or any(
-        _link_name(entry / "device/driver") == "rocket"
-        for entry in _numbered(root / "sys/class/accel", "accel*")
+    return exists(root / "sys/module/rocket") or any(
+        link_name(entry / "device/driver") == "rocket"
+        for entry in numbered(root / "sys/class/accel", "accel*")
     )
 
 
@@ -143,10 +137,10 @@ def _has_rocket(root: Path) -> bool:
 
 def _part(root: Path, device: Path | None, platform: str) -> tuple[str, SocSource]:
     for tree in ("proc/device-tree", "sys/firmware/devicetree/base"):
-        if part := parse_part(_read(root / tree / "compatible")):
+        if part := parse_part(read_text(root / tree / "compatible")):
             return part, SocSource.DEVICE_TREE
     # Containers hide the device tree, and with it the first of these two; the address stays.
-    if device is not None and (part := parse_part(_read(device / "of_node/compatible"))):
+    if device is not None and (part := parse_part(read_text(device / "of_node/compatible"))):
         return part, SocSource.NPU_COMPATIBLE
     for name in _npu_names(root, device):
         if (soc := soc_at(name)) is not None:
@@ -157,7 +151,7 @@ def _part(root: Path, device: Path | None, platform: str) -> tuple[str, SocSourc
 
 
 def _npu_names(root: Path, device: Path | None) -> list[str]:
-    names = [entry.name for entry in _numbered(root / "sys/class/devfreq", "*.npu")]
+    names = [entry.name for entry in numbered(root / "sys/class/devfreq", "*.npu")]
     if device is not None:
         names.insert(0, device.resolve().name)
     return names
@@ -165,14 +159,14 @@ def _npu_names(root: Path, device: Path | None) -> list[str]:
 
 def _driver_version(root: Path, node: _Node, ask: Ask) -> tuple[str, str]:
     path = root / "sys/module/rknpu/version"
-    if version := _version_in(_read(path)):
+    if version := _version_in(read_text(path)):
         return version, str(path)
     if node.path is not None and node.kind is NodeKind.DRM:
         answer = ask(node.path)
         if answer is not None and answer.name == _DRM_NAME:
             return ".".join(map(str, answer.version)), "DRM_IOCTL_VERSION"
-    for path in _driver_files(root, "version"):
-        if version := _version_in(_read(path)):
+    for path in driver_files(root, "version"):
+        if version := _version_in(read_text(path)):
             return version, str(path)
     return "", ""
 
@@ -182,57 +176,49 @@ def _version_in(text: str) -> str:
     return found.group() if found else ""
 
 
-def _driver_files(root: Path, name: str) -> list[Path]:
-    """The driver's own files: in /proc if the kernel was built so, in debugfs for root."""
-    return [root / "proc/rknpu" / name, root / "sys/kernel/debug/rknpu" / name]
-
-
-def _load(root: Path) -> tuple[int, ...] | None:
-    loads = (parse_load(_read(path)) for path in _driver_files(root, "load"))
-    return next((load for load in loads if load is not None), None)
-
-
 # ---------------------------------------------------------------------- clocks, memory, CPUs
 
 
 def _npu_clock(root: Path, device: Path | None) -> Clock | None:
     folder = root / "sys/class/devfreq"
     own = folder / device.resolve().name if device is not None else None
-    if own is not None and _exists(own):
+    if own is not None and exists(own):
         return _devfreq("NPU", own)
-    return next((_devfreq("NPU", entry) for entry in _numbered(folder, "*.npu")), None)
+    return next((_devfreq("NPU", entry) for entry in numbered(folder, "*.npu")), None)
 
 
 def _memory_clock(root: Path) -> list[Clock]:
     """Many images have none: it needs firmware that matches."""
     path = root / "sys/class/devfreq/dmc"
-    return [_devfreq("memory", path)] if _exists(path) else []
+    return [_devfreq("memory", path)] if exists(path) else []
 
 
 def _devfreq(name: str, path: Path) -> Clock:
-    steps = [int(step) for step in _read(path / "available_frequencies").split() if step.isdigit()]
+    steps = [
+        int(step) for step in read_text(path / "available_frequencies").split() if step.isdigit()
+    ]
     return Clock(
         name=name,
         path=path,
-        governor=_read(path / "governor").strip(),
-        current_hz=_number(path / "cur_freq"),
-        maximum_hz=max(steps) if steps else _number(path / "max_freq"),
+        governor=read_text(path / "governor").strip(),
+        current_hz=read_number(path / "cur_freq"),
+        maximum_hz=max(steps) if steps else read_number(path / "max_freq"),
     )
 
 
 def _cpu_clocks(root: Path) -> list[Clock]:
     """One for each group of CPUs that share a clock; cpufreq counts in kHz."""
     found = []
-    for path in _numbered(root / "sys/devices/system/cpu/cpufreq", "policy*"):
-        cpus = sorted(int(number) for number in _read(path / "related_cpus").split())
+    for path in numbered(root / "sys/devices/system/cpu/cpufreq", "policy*"):
+        cpus = sorted(int(number) for number in read_text(path / "related_cpus").split())
         current, maximum = (
-            _number(path / name) for name in ("scaling_cur_freq", "cpuinfo_max_freq")
+            read_number(path / name) for name in ("scaling_cur_freq", "cpuinfo_max_freq")
         )
         found.append(
             Clock(
                 name=f"CPU {format_cpus(cpus)}" if cpus else f"CPU {path.name}",
                 path=path,
-                governor=_read(path / "scaling_governor").strip(),
+                governor=read_text(path / "scaling_governor").strip(),
                 current_hz=None if current is None else current * _KHZ,
                 maximum_hz=None if maximum is None else maximum * _KHZ,
             )
@@ -240,60 +226,9 @@ def _cpu_clocks(root: Path) -> list[Clock]:
     return found
 
 
-def _meminfo(root: Path) -> dict[str, int]:
-    """Bytes by name; /proc/meminfo counts in kB that are 1024 bytes."""
-    fields = (line.split() for line in _read(root / "proc/meminfo").splitlines())
-    return {
-        name.rstrip(":"): int(value) * 1024
-        for name, value, *_ in (field for field in fields if len(field) > 1)
-        if value.isdigit()
-    }
-
-
 def _cpus_allowed(root: Path) -> frozenset[int]:
-    for line in _read(root / "proc/self/status").splitlines():
+    for line in read_text(root / "proc/self/status").splitlines():
         name, _, value = line.partition(":")
         if name == "Cpus_allowed_list":
             return parse_cpus(value)
     return frozenset()
-
-
-# ---------------------------------------------------------------------- files
-
-
-def _read(path: Path) -> str:
-    """The text of a file, or empty; device trees and debugfs may be hidden, missing or forbidden."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _exists(path: Path) -> bool:
-    """Like `Path.exists`, which raises where a folder on the way is forbidden."""
-    try:
-        path.stat()
-    except OSError:
-        return False
-    return True
-
-
-def _number(path: Path) -> int | None:
-    text = _read(path).strip()
-    return int(text) if text.isdigit() else None
-
-
-def _link_name(path: Path) -> str:
-    try:
-        return path.readlink().name
-    except OSError:
-        return ""
-
-
-def _numbered(folder: Path, pattern: str) -> list[Path]:
-    """The entries in the order of their numbers: renderD9 before renderD128."""
-    try:
-        found = list(folder.glob(pattern))
-    except OSError:
-        return []
-    return sorted(found, key=lambda path: (len(path.name), path.name))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from rkllama_board import NodeKind, Soc, SocSource, detect
-from rkllama_board.detect import parse_load
 from rkllama_board.drm import DrmVersion
+from rkllama_board.measuring import parse_load
 
 ROCK_5B = "radxa,rock-5b\0rockchip,rk3588\0"
 
