@@ -65,6 +65,20 @@ class TextFormatter(logging.Formatter):
         return line
 
 
+class _OfWorker(logging.Filter):
+    """Lets every line pass, with the worker's id."""
+
+    def __init__(self, worker_id: str) -> None:
+        super().__init__()
+        self._worker_id = worker_id
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Name the worker, unless the line names one itself."""
+        if not hasattr(record, "worker_id"):
+            record.worker_id = self._worker_id
+        return True
+
+
 class SharedFile(WatchedFileHandler):
     """One file for several processes: whoever finds it full puts it aside, the others follow.
 
@@ -99,10 +113,17 @@ class SharedFile(WatchedFileHandler):
             fcntl.flock(fd, fcntl.LOCK_UN)
 
 
-def configure(*, debug: bool, stream: TextIO | None = None, data_dir: Path | None = None) -> None:
+def configure(
+    *,
+    debug: bool,
+    stream: TextIO | None = None,
+    data_dir: Path | None = None,
+    worker_id: str = "",
+) -> None:
     """Send every logger to `stream`, standard error if none is given. Called once, in `__main__`.
 
     With `debug` there is more of it, and it goes to `DEBUG_FILE` in `data_dir` too, if that is given.
+    A worker's lines all have its `worker_id`.
 
     Raises:
         SetupError: The file cannot be written.
@@ -113,6 +134,9 @@ def configure(*, debug: bool, stream: TextIO | None = None, data_dir: Path | Non
     handlers: list[logging.Handler] = [handler]
     if debug and data_dir is not None:
         handlers.append(_debug_file(data_dir / DEBUG_FILE))
+    if worker_id:
+        for each in handlers:
+            each.addFilter(_OfWorker(worker_id))
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO, handlers=handlers, force=True
     )

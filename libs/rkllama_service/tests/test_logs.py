@@ -104,3 +104,15 @@ def test_processes_that_write_at_once_lose_no_line_of_the_last_two_files(tmp_pat
     assert sorted(both.splitlines()) == sorted(
         f"{name} {number}" for name in "ab" for number in range(400)
     )
+
+
+def test_every_line_of_a_worker_has_its_id(root: object) -> None:
+    console = io.StringIO()
+    logs.configure(debug=False, stream=console, worker_id="w1")
+    logging.getLogger("a").info("beat")
+    logging.getLogger("b").info("heard", extra={"worker_id": "w2"})
+
+    assert [json.loads(line)["worker_id"] for line in console.getvalue().splitlines()] == [
+        "w1",
+        "w2",
+    ]

@@ -13,7 +13,8 @@ from rkllama_protocol.names import Digest, token
 class Message(BaseModel):
     """Anything encoded for the bus. Unknown fields are ignored in the field, refused in tests."""
 
-    model_config = ConfigDict(frozen=True)
+    # What does not fit is told without its value, which may be somebody's prompt.
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     v: int = VERSION
 
@@ -21,7 +22,7 @@ class Message(BaseModel):
 class Part(BaseModel):
     """A piece of a message; it carries no version of its own."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 Token = Annotated[str, AfterValidator(token)]

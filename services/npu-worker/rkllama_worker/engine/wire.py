@@ -47,7 +47,7 @@ class Kind(IntEnum):
 class EngineMessage(BaseModel):
     """A payload between worker and engine: the same build on both sides, so it carries no version."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class RkllmSpec(EngineMessage):
