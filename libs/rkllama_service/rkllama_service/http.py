@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,16 @@ from starlette.types import ASGIApp
 from rkllama_service.process import SetupError
 
 
-def probes(registry: CollectorRegistry, not_ready: Callable[[], str]) -> list[Route]:
-    """`/livez`, `/readyz` and `/metrics`. `not_ready()` is why the process is not ready, or empty."""
+def probes(
+    registry: CollectorRegistry,
+    not_ready: Callable[[], str],
+    *,
+    measure: Callable[[], Awaitable[None]] | None = None,
+) -> list[Route]:
+    """`/livez`, `/readyz` and `/metrics`. `not_ready()` is why the process is not ready, or empty.
+
+    `measure` is awaited before metrics are told: for figures that have to be read from a disk.
+    """
 
     async def livez(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -31,6 +39,8 @@ def probes(registry: CollectorRegistry, not_ready: Callable[[], str]) -> list[Ro
         return PlainTextResponse(f"{reason or 'ok'}\n", status_code=503 if reason else 200)
 
     async def metrics(_: Request) -> Response:
+        if measure is not None:
+            await measure()
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]

@@ -18,7 +18,7 @@ from rkllama_gateway.connection import JSON, LINES, Connection, ErrorWriter, wat
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.job import HeldJob
 from rkllama_gateway.jobs import Jobs
-from rkllama_gateway.metrics import Metrics
+from rkllama_gateway.metrics import AnswerFigures, Metrics
 
 IGNORED_OPTIONS = "x-rkllama-ignored-options"
 """Names the options that the model's runtime cannot honour, of those that were asked for."""
@@ -85,12 +85,13 @@ class AnswerResponse(Response):
         self._errors = errors
         self._explain = explain
         self._jobs = jobs
-        self._metrics = metrics
+        self._figures = AnswerFigures(metrics, held)
         self._record = record
         self._whole_type = whole_type
         self._stream_headers = stream_headers
         self._with_headers = headers
-        self._outcome = "ok"
+        self._error = ""
+        """Code of what it failed with."""
         self._began_ns = time.monotonic_ns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,20 +109,20 @@ class AnswerResponse(Response):
             async with watching(receive, lambda: self._jobs.cancel(self._held)):
                 await self._play(connection)
         finally:
-            self._metrics.note_end(self._held, self._outcome, self._elapsed_ns() / 1e9)
+            self._figures.end(self._error, self._elapsed_ns() / 1e9)
             await self._jobs.release(self._held)
 
     async def _play(self, connection: Connection) -> None:
         try:
             async for batch in self._jobs.chunks(self._held):
                 await self._pass_on(batch, connection)
-        except CancelledError:
-            self._outcome = "client_cancel"
+        except CancelledError as error:
+            self._error = error.code
         except DialectError as error:
-            self._outcome = "error"
+            self._error = RkllamaError.code
             await connection.refuse(error)
         except RkllamaError as error:
-            self._outcome = "error"
+            self._error = error.code
             await connection.refuse(self._explain(error))
         else:
             await self._finish(connection)
@@ -132,7 +133,7 @@ class AnswerResponse(Response):
         now_ns, elapsed_ns = time.time_ns(), self._elapsed_ns()
         try:
             for chunk in batch:
-                self._metrics.note_chunk(self._held, chunk, elapsed_ns / 1e9)
+                self._figures.add(chunk, elapsed_ns / 1e9)
                 if chunk.ignored_options:
                     connection.add_header(IGNORED_OPTIONS, ", ".join(sorted(chunk.ignored_options)))
                 if self._record is None:

@@ -29,6 +29,7 @@ from rkllama_gateway.dialects.access import Refusal
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.refusing import refusal_body, too_often
 from rkllama_gateway.gateway import Gateway
+from rkllama_gateway.metrics import Metrics
 from rkllama_gateway.ollama_routes import OllamaRoutes, refuse
 from rkllama_gateway.openai_routes import OpenAIRoutes
 from rkllama_gateway.openapi_routes import document_router
@@ -57,6 +58,7 @@ def build(
         listen_host=listen_host,
         guard=guard,
         rates=Rates(gateway.settings.rate()),
+        metrics=gateway.metrics,
         origins=hosts.origins(gateway.settings.origins),
     )
     return edge if recent is None else Recorder(edge, recent)
@@ -125,9 +127,11 @@ class Edge:
         listen_host: str,
         guard: Guard,
         rates: Rates,
+        metrics: Metrics,
         origins: Sequence[str],
     ) -> None:
         self._app = app
+        self._metrics = metrics
         self._origins = origins
         self._guard = guard
         self._rates = rates
@@ -151,6 +155,7 @@ class Edge:
         ):
             answer = Response(status_code=403)
         elif (refusal := await self._guard.admit(scope)) is not None:
+            request.state.rejected = "auth"
             answer = _no_entry(request, refusal)
         elif (wait_s := self._rates.wait_s(scope)) > 0:
             retry = {"retry-after": str(retry_after_s(wait_s))}
@@ -160,6 +165,9 @@ class Edge:
         if verdict.headers:
             send = _adding(send, verdict.headers)
         await answer(scope, receive, send)
+        # Whoever turns a request away, here or further in, notes why.
+        if (reason := scope.get("state", {}).get("rejected")) is not None:
+            self._metrics.rejected(reason)
 
 
 def _no_entry(request: Request, refusal: Refusal) -> Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection
+from time import monotonic
 from typing import TypeVar
 
 from rkllama_policy.context import context_fits
@@ -23,8 +25,30 @@ from rkllama_protocol.subjects import Subjects, WorkerVerb
 
 STATUS_TIMEOUT_S = 1.0
 UNLOAD_TIMEOUT_S = 10.0
+REMEMBERED_S = 600.0
+"""How long a board that is silent is said to be so."""
 
 M = TypeVar("M", bound=Message)
+
+
+class Roll:
+    """Which boards are there, and which fell silent without a word: these are remembered for a while."""
+
+    def __init__(self, *, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._heard: dict[str, float] = {}
+
+    def note(self, beat: WorkerBeat) -> None:
+        """A board was heard. One that drains is expected to go, and is not missed."""
+        self._heard.pop(beat.worker_id, None)
+        if not beat.draining:
+            self._heard[beat.worker_id] = self._clock()
+
+    def call(self, living: Collection[str]) -> list[tuple[str, bool]]:
+        """The board of each, and whether it is among the living."""
+        oldest = self._clock() - REMEMBERED_S
+        self._heard = {board: at for board, at in self._heard.items() if at >= oldest}
+        return [(board, board in living) for board in self._heard]
 
 
 class Boards:
@@ -34,6 +58,7 @@ class Boards:
         self._bus = bus
         self._subjects = subjects
         self.observer: Observer[WorkerBeat] = Observer(WorkerBeat)
+        self._roll = Roll()
 
     async def listen(self) -> None:
         """Hear the workers' beats."""
@@ -43,6 +68,10 @@ class Boards:
     def ready(self) -> int:
         """How many workers say that they are ready."""
         return sum(1 for beat in self.observer.living() if beat.ready)
+
+    def up(self) -> list[tuple[str, bool]]:
+        """The id of each board that is there or fell silent lately, and whether it is there."""
+        return self._roll.call([beat.worker_id for beat in self.observer.living()])
 
     async def status(self) -> list[WorkerBeat]:
         """How every worker is now, by its own word and not by its last beat."""
@@ -132,3 +161,4 @@ class Boards:
     def _on_beat(self, subject: str, data: bytes) -> None:
         beat = hear(WorkerBeat, subject, data)
         self.observer.note(beat.worker_id, beat)
+        self._roll.note(beat)

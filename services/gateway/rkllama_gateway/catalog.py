@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from rkllama_protocol import codec
 from rkllama_protocol.beats import Observer, hear
 from rkllama_protocol.bus import Bus
-from rkllama_protocol.errors import UnreachableError, from_wire
+from rkllama_protocol.errors import ModelNotFoundError, UnreachableError, from_wire
 from rkllama_protocol.messages import (
     Accepted,
     CopyRequest,
@@ -39,10 +39,23 @@ SILENCE_S = 10.0
 class Catalog:
     """The store, as the gateway sees it."""
 
-    def __init__(self, *, bus: Bus, subjects: Subjects, is_resident: Callable[[str], bool]) -> None:
-        """`is_resident` says whether some board has the model of a digest loaded."""
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        subjects: Subjects,
+        is_resident: Callable[[str], bool],
+        unknown: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`is_resident` says whether some board has the model of a digest loaded.
+
+        `unknown` is called for each name that means nothing.
+        """
         self._is_resident = is_resident
         self._bus = bus
+        self._unknown = unknown
+        self.changed = asyncio.Event()
+        """Names may mean something else, or nothing, since somebody cleared this."""
         self._subjects = subjects
         self._known: dict[str, ResolvedModel] = {}
         self._changes = 0
@@ -80,6 +93,7 @@ class Catalog:
         """Ask anew from now on."""
         self._changes += 1
         self._known.clear()
+        self.changed.set()
 
     async def resolve(self, name: ModelName) -> ResolvedModel:
         """What `name` means. Before a model is loaded its files are looked at: the store is asked again.
@@ -100,6 +114,9 @@ class Catalog:
                 ResolvedModel,
                 timeout_s=TIMEOUT_S,
             )
+        except ModelNotFoundError:
+            self._unknown()
+            raise
         except UnreachableError:
             if known is None:
                 raise

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from datetime import UTC, datetime
 from typing import TypedDict
 
 from rkllama_policy.admission import Limits
 from rkllama_protocol.bus import Bus
-from rkllama_protocol.errors import UnreachableError
+from rkllama_protocol.errors import RkllamaError, UnreachableError
 from rkllama_protocol.lifecycle import JobState
 from rkllama_protocol.messages import GatewayBeat, QueuedModel
 from rkllama_protocol.subjects import Subjects
+from rkllama_service.metrics import add_broker
 
 from rkllama_gateway.admission import Admission
 from rkllama_gateway.boards import Boards
 from rkllama_gateway.catalog import Catalog
+from rkllama_gateway.gauges import add_gauges, running
 from rkllama_gateway.jobs import Jobs
 from rkllama_gateway.metrics import Metrics
 from rkllama_gateway.offers import Offers
 from rkllama_gateway.settings import Settings
+
+log = logging.getLogger(__name__)
 
 BEAT_S = 1.0
 SEED_BITS = 31
@@ -50,7 +55,10 @@ class Gateway:
         self._was_ready = False
         self.boards = Boards(bus=bus, subjects=self._subjects)
         self.catalog = Catalog(
-            bus=bus, subjects=self._subjects, is_resident=self.boards.is_resident
+            bus=bus,
+            subjects=self._subjects,
+            is_resident=self.boards.is_resident,
+            unknown=self.metrics.unknown_model,
         )
         offers = Offers(
             gateway_id=self.gateway_id,
@@ -77,19 +85,18 @@ class Gateway:
             boards=self.boards.observer,
             offers=offers,
             admission=self.admission,
+            metrics=self.metrics,
             tasks=tasks,
             no_worker_s=settings.no_worker_s,
         )
-        gauge = self.metrics.gauge
-        gauge("rkllama_queue_depth", "Requests that wait.", lambda: self._count(JobState.WAITING))
-        gauge("rkllama_requests_running", "Requests that a board has.", self._running)
-        gauge(
-            "rkllama_gateways_ready",
-            "Gateways that take requests, this one included.",
-            lambda: 1 + len(self.admission.others),
+        add_gauges(
+            self.metrics,
+            jobs=self.jobs,
+            admission=self.admission,
+            boards=self.boards,
+            catalog=self.catalog,
         )
-        gauge("rkllama_boards_ready", "Workers that are ready.", lambda: self.boards.ready)
-        gauge("rkllama_nats_connected", "Whether the broker is there.", lambda: bus.connected)
+        bus.on_reconnect(add_broker(self.metrics.registry, connected=lambda: bus.connected))
 
     async def start(self) -> list[asyncio.Task[None]]:
         """Listen to the bus; the tasks that go on until they are cancelled."""
@@ -100,6 +107,7 @@ class Gateway:
         return [
             self._tasks.create_task(self.jobs.watch()),
             self._tasks.create_task(self._publish_beats()),
+            self._tasks.create_task(self._forget_deleted()),
         ]
 
     def not_ready(self) -> str:
@@ -156,22 +164,31 @@ class Gateway:
         elsewhere = (row for beat in self.admission.others for row in beat.queues)
         return [*self.admission.queues(self.jobs.held()), *elsewhere]
 
-    def _count(self, state: JobState) -> int:
-        return self.jobs.counts()[state]
-
-    def _running(self) -> int:
-        counts = self.jobs.counts()
-        return counts[JobState.GRANTED] + counts[JobState.RUNNING]
-
     async def _publish_beats(self) -> None:
         subject = self._subjects.beat("gateway", self.gateway_id)
         while True:
             beat = GatewayBeat(
                 gateway_id=self.gateway_id,
                 ready=not self.not_ready(),
-                waiting=self._count(JobState.WAITING),
-                running=self._running(),
+                waiting=self.jobs.counts()[JobState.WAITING],
+                running=running(self.jobs),
                 queues=self.admission.queues(self.jobs.held()),
             )
             await self._bus.say(subject, beat)
+            await asyncio.sleep(BEAT_S)
+
+    async def _forget_deleted(self) -> None:
+        """Let the series of models go that are deleted, after each change, for ever."""
+        while True:
+            await self.catalog.changed.wait()
+            self.catalog.changed.clear()
+            used = frozenset(self.metrics.models)
+            try:
+                models = await self.catalog.tags() if used else ()
+            except RkllamaError as error:
+                log.debug("models not listed", extra={"reason": error.message})
+                self.catalog.changed.set()
+            else:
+                self.metrics.forget(used.difference(model.name for model in models))
+            # A client that creates a hundred models asks for no hundred lists.
             await asyncio.sleep(BEAT_S)

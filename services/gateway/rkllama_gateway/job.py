@@ -115,6 +115,11 @@ class HeldJob:
         return self.job.job_id
 
     @property
+    def begun_to_answer(self) -> bool:
+        """Whether a chunk has been accepted, in any attempt."""
+        return self._accepted > 0
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self.state is JobState.ENDED

@@ -13,12 +13,20 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from time import monotonic
 
+from rkllama_policy.affinity import affinity
 from rkllama_policy.conversation import chain
 from rkllama_protocol import codec
 from rkllama_protocol.beats import Observer
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.codec import Chunk
-from rkllama_protocol.errors import InvalidJobError, NoWorkerError, RkllamaError, UnreachableError
+from rkllama_protocol.errors import (
+    ExpiredError,
+    InvalidJobError,
+    NoWorkerError,
+    OverloadedError,
+    RkllamaError,
+    UnreachableError,
+)
 from rkllama_protocol.lifecycle import JobState
 from rkllama_protocol.messages import (
     Accepted,
@@ -39,6 +47,7 @@ from rkllama_protocol.subjects import ANY, GatewayVerb, Subjects, WorkerVerb
 
 from rkllama_gateway.admission import Admission, Terms
 from rkllama_gateway.job import HeldJob, Loss
+from rkllama_gateway.metrics import Metrics
 from rkllama_gateway.offers import Offers
 
 log = logging.getLogger(__name__)
@@ -66,6 +75,7 @@ class Jobs:
         boards: Observer[WorkerBeat],
         offers: Offers,
         admission: Admission,
+        metrics: Metrics,
         tasks: asyncio.TaskGroup,
         no_worker_s: float,
     ) -> None:
@@ -76,6 +86,7 @@ class Jobs:
         self._tasks = tasks
         self._offers = offers
         self._admission = admission
+        self._metrics = metrics
         self._no_worker_s = no_worker_s
         self._held: dict[str, HeldJob] = {}
         self._wake: dict[str, asyncio.Event] = {}
@@ -152,7 +163,12 @@ class Jobs:
             chain=links,
             deadline_at=now + self._admission.deadline_s(terms),
         )
-        held.place = self._admission.admit(held, terms, self._held.values())
+        self._metrics.accepted(job.model.name)
+        try:
+            held.place = self._admission.admit(held, terms, self._held.values())
+        except (OverloadedError, ExpiredError) as error:
+            self._metrics.not_admitted(job.model.name, error)
+            raise
         self._order += 1
         self._held[job.job_id] = held
         self.idle.clear()
@@ -212,7 +228,15 @@ class Jobs:
             )
         except RkllamaError as error:
             # The board hears "not wanted" when it next renews its lease.
-            log.info("cancel unheard", extra={"job_id": held.job_id, "reason": error.message})
+            log.info(
+                "cancel unheard",
+                extra={
+                    "job_id": held.job_id,
+                    "model": held.job.model.name,
+                    "worker_id": worker_id,
+                    "reason": error.message,
+                },
+            )
 
     def fail_all(self, error: RkllamaError) -> None:
         """End every job with `error`: each client is told."""
@@ -225,10 +249,12 @@ class Jobs:
         loss = held.losses[-1]
         if loss is Loss.LOAD and self._offers.nobody_else(held, worker_id):
             held.give_up()
+        self._metrics.lost(held)
         log.warning(
             "attempt lost",
             extra={
                 "job_id": held.job_id,
+                "model": held.job.model.name,
                 "worker_id": worker_id,
                 "reason": loss,
                 "given_up": held.ended,
@@ -268,19 +294,30 @@ class Jobs:
         held = self._held.get(claim.job_id)
         if held is None or not held.claim(claim.worker_id, claim.attempt, monotonic()):
             return codec.encode(Grant(granted=False))
+        waited_s = held.age_s(monotonic())
+        if held.attempt == 1:
+            self._note_grant(held, claim.worker_id, waited_s)
         log.info(
             "job granted",
             extra={
                 "job_id": held.job_id,
+                "model": held.job.model.name,
                 "worker_id": claim.worker_id,
                 "attempt": held.attempt,
-                "waited_s": round(held.age_s(monotonic()), 3),
+                "waited_s": round(waited_s, 3),
             },
         )
         self._tasks.create_task(self._offers.take_back(held))
         if len(held.body) <= self._bus.max_payload - HEADROOM_BYTES:
             return codec.encode(Grant(granted=True, body=held.job))
         return codec.encode(Grant(granted=True, body_bytes=len(held.body)))
+
+    def _note_grant(self, held: HeldJob, worker_id: str, waited_s: float) -> None:
+        result = None
+        if held.chain:
+            ticket = self._offers.ticket(held)
+            result = affinity(ticket, worker_id, self._boards.living())
+        self._metrics.granted(held, waited_s, result)
 
     def _on_body(self, subject: str, data: bytes) -> bytes:
         request = codec.decode(BodyRequest, data)

@@ -57,10 +57,15 @@ class LingeringResponse(Response):
 async def _body(request: Request, most_bytes: int) -> bytes:
     # The server has checked that it is a number, and that no more comes than it says.
     if int(request.headers.get("content-length", 0)) > most_bytes:
-        raise DialectError(TOO_LARGE, "request body too large")
+        raise _too_large(request)
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > most_bytes:
-            raise DialectError(TOO_LARGE, "request body too large")
+            raise _too_large(request)
     return bytes(body)
+
+
+def _too_large(request: Request) -> DialectError:
+    request.state.rejected = "payload"
+    return DialectError(TOO_LARGE, "request body too large")

@@ -249,6 +249,8 @@ class ScriptedStore:
         self.bus = bus
         self.subjects = subjects
         self.model = model
+        self.listed: tuple[ResolvedModel, ...] = (model,)
+        """What it says that there is."""
         self.streams: asyncio.Queue[PullRequest | CreateRequest | VerifyRequest] = asyncio.Queue()
         """Pulls, creates and verifies that were asked for."""
         self.cancels: asyncio.Queue[StreamCancel] = asyncio.Queue()
@@ -256,8 +258,10 @@ class ScriptedStore:
     async def listen(self) -> None:
         store, accepted = self.subjects.store, Accepted()
         await self.bus.answer(store(StoreVerb.RESOLVE), self._on_resolve)
-        tags, shown = TagsReply(models=(self.model,)), ShowReply(model=self.model)
-        await self.bus.answer(store(StoreVerb.TAGS), lambda *_: codec.encode(tags))
+        shown = ShowReply(model=self.model)
+        await self.bus.answer(
+            store(StoreVerb.TAGS), lambda *_: codec.encode(TagsReply(models=self.listed))
+        )
         await self.bus.answer(store(StoreVerb.SHOW), lambda *_: codec.encode(shown))
         for verb, kind, queue in (
             (StoreVerb.PULL, PullRequest, self.streams),
