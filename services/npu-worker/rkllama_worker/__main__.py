@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from rkllama_board.detect import detect
+from rkllama_board.measuring import measure
 from rkllama_protocol.subjects import Subjects
 from rkllama_service import broker_access, http, logs, process
 from rkllama_service.settings import read
@@ -21,7 +22,7 @@ from rkllama_worker.worker import Worker
 async def main(stop: asyncio.Event) -> None:
     """Run one worker until `stop` is set."""
     settings, shared = read(Settings)
-    logs.configure(debug=shared.debug, data_dir=shared.data_dir)
+    logs.configure(debug=shared.debug, data_dir=shared.data_dir, worker_id=settings.worker_id)
     board = detect(platform=shared.platform)
     if settings.npu_node is not None:
         board = replace(board, npu_node=settings.npu_node)
@@ -34,6 +35,11 @@ async def main(stop: asyncio.Event) -> None:
         constrained=settings.rkllm_constrained,
     )
     metrics = Metrics(settings.worker_id)
+    metrics.describe(board, runtimes.npu, runtimes.formats)
+
+    async def read_sensors() -> None:
+        metrics.measured(await asyncio.to_thread(measure, board))
+
     sock = http.bind(settings.http_host, settings.http_port)
     async with asyncio.TaskGroup() as tasks:
         connecting = broker_access.connect(
@@ -62,7 +68,9 @@ async def main(stop: asyncio.Event) -> None:
             http_url=http.url_of(sock),
             metrics=metrics,
         )
-        app = Starlette(routes=http.probes(metrics.registry, worker.not_ready))
+        app = Starlette(
+            routes=http.probes(metrics.registry, worker.not_ready, measure=read_sensors)
+        )
         async with bus, http.serving(app, [sock]):
             await worker.run(stop)
 

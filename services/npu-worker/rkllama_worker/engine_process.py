@@ -53,6 +53,7 @@ class EngineProcess:
         self._reader = reader
         self._writer = writer
         self._output = output
+        self._model = ""
         self._run = 0
         self.ready: EngineReady
 
@@ -152,6 +153,7 @@ class EngineProcess:
         self._close_output()
 
     async def _load(self, spec: LoadSpec) -> EngineReady:
+        self._model = spec.name
         await self._send(Kind.LOAD, 0, spec.model_dump_json().encode())
         frame = await self._receive()
         if frame.kind is Kind.READY:
@@ -181,7 +183,10 @@ class EngineProcess:
         code = await self._process.wait()
         words = self._last_words()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        log.error("engine died", extra={"pid": self.pid, "how": how, "output": words})
+        log.error(
+            "engine died",
+            extra={"model": self._model, "pid": self.pid, "how": how, "output": words},
+        )
         return EngineDiedError(f"the engine process ended unexpectedly ({how})")
 
     def _last_words(self) -> list[str]:

@@ -59,6 +59,8 @@ class Resident:
     runs: int = 0
     holds: tuple[str, ...] = ()
     """Hashes of the conversation that its context holds."""
+    evicted: bool = False
+    """Others had to go for it."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     def touch(self) -> None:
@@ -216,7 +218,7 @@ class Residency:
             paths = await self._fetcher.files(model, keep=self._in_use())
             # Only now: to fetch may take minutes, in which what is loaded can still be used.
             await self._make_room(entry)
-            entry.domains = await self._domains(model)
+            entry.domains = await self._domains(entry)
             log.info("model loading", extra={"model": model.name})
             entry.engine = await EngineProcess.start(
                 self._spec(job, entry, paths),
@@ -258,27 +260,30 @@ class Residency:
                 )
             if not evicted:
                 return
+            entry.evicted = True
             for digest in evicted:
                 await self.unload(self._models[digest])
 
-    async def _domains(self, model: ResolvedModel) -> range | None:
+    async def _domains(self, entry: Resident) -> range | None:
         """IOMMU domains of a model that goes onto the NPU: no two share one; others unload for it."""
+        model = entry.model
         if self._npu is None or model.details.format != "rkllm":
             return None
         while True:
-            holders = [entry for entry in self if entry.domains is not None]
-            used = [entry.domains for entry in holders if entry.domains is not None]
+            holders = [other for other in self if other.domains is not None]
+            used = [other.domains for other in holders if other.domains is not None]
             try:
                 return self._npu.domains_for(weights_bytes(model), used)
             except RuntimeFailedError:
                 evicted = to_evict(
-                    [entry.as_message() for entry in holders],
+                    [other.as_message() for other in holders],
                     need_bytes=0,
                     limit_bytes=self._limit_bytes,
                     max_models=len(holders),
                 )
                 if not evicted:
                     raise
+            entry.evicted = True
             for digest in evicted:
                 await self.unload(self._models[digest])
 

@@ -76,6 +76,8 @@ class Run:
         self.ended: RunEnded | None = None
         self.load_s: float | None = None
         """Seconds the load took, if there was one."""
+        self.load_evicted = False
+        """Whether another model had to go for it."""
         self.failure: RkllamaError | None = None
         self.acquired = False
         """Whether the model was ready: a failure before that is a failed load."""
@@ -95,6 +97,11 @@ class Run:
         """The run has to end before its time."""
         self._released = False
         self._outbox: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """What every line of a log says of it."""
+        return {"job_id": self.job.job_id, "model": self.job.model.name}
 
     @property
     def last_seq(self) -> int:
@@ -153,6 +160,7 @@ class Run:
         self.acquired = True
         if entry is not before and entry.engine is not None:
             self.load_s = entry.engine.ready.load_ns / 1e9
+            self.load_evicted = entry.evicted
         try:
             if self._unwanted.is_set():
                 return
@@ -209,7 +217,7 @@ class Run:
             return
         engine.abort()
         await asyncio.sleep(JOIN_S + prefill_s)
-        log.error("run did not end after its abort", extra={"job_id": self.job.job_id})
+        log.error("run did not end after its abort", extra=self._named)
         engine.kill()
 
     async def _kill_when_silent(self, engine: EngineProcess, silence: Silence) -> None:
@@ -217,7 +225,7 @@ class Run:
             may_s = silence.next_s if self.answering else silence.first_s
             left_s = self._heard_at + may_s - monotonic()
             if left_s <= 0:
-                log.error("engine hangs", extra={"job_id": self.job.job_id, "silent_s": may_s})
+                log.error("engine hangs", extra={**self._named, "silent_s": may_s})
                 engine.kill()
                 return
             await asyncio.sleep(left_s)
@@ -282,7 +290,7 @@ class Run:
                 if self._bus.connected:
                     unanswered_s += monotonic() - asked_at
                 if unanswered_s >= GATEWAY_LOST_S:
-                    log.warning("gateway lost", extra={"job_id": self.job.job_id})
+                    log.warning("gateway lost", extra=self._named)
                     self.cancel()
                     return
                 continue

@@ -18,12 +18,13 @@ from rkllama_protocol.beats import Observer, hear
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.messages import Speed, StoreBeat, Ticket, WorkerBeat
 from rkllama_protocol.subjects import Subjects
+from rkllama_service.metrics import add_broker
 
 from rkllama_worker.cache import Cache
 from rkllama_worker.fetcher import Fetcher
 from rkllama_worker.learning import learned
 from rkllama_worker.market import Market
-from rkllama_worker.metrics import Metrics
+from rkllama_worker.metrics import BoardState, Metrics
 from rkllama_worker.occupancy import Occupancy
 from rkllama_worker.orders import Orders
 from rkllama_worker.residency import Residency
@@ -111,6 +112,14 @@ class Worker:
         self._ready = False
         self._draining = False
         self._stop = asyncio.Event()
+        metrics.tell(
+            state=self.state,
+            residents=lambda: self._residency,
+            memory_limit_bytes=memory_limit_bytes,
+        )
+        bus.on_reconnect(
+            add_broker(metrics.registry, connected=lambda: bus.connected, worker_id=worker_id)
+        )
 
     # ------------------------------------------------------------------ what others see
 
@@ -133,6 +142,19 @@ class Worker:
             blobs=self._fetcher.blobs,
             fetch_bytes_per_s=self._fetcher.bytes_per_s,
         )
+
+    def state(self) -> BoardState:
+        """What this board does, this instant."""
+        if self._draining:
+            return BoardState.DRAINING
+        if not self._ready:
+            return BoardState.STARTING
+        run = self._occupancy.run
+        if run is None:
+            return BoardState.IDLE
+        if not run.acquired:
+            return BoardState.LOADING
+        return BoardState.DECODE if run.answering else BoardState.PREFILL
 
     def not_ready(self) -> str:
         """Why this worker takes no jobs, or empty."""
@@ -252,7 +274,7 @@ class Worker:
 
     async def _drain(self) -> None:
         if (run := self._occupancy.run) is not None:
-            log.info("draining", extra={"job_id": run.job.job_id})
+            log.info("draining", extra={"job_id": run.job.job_id, "model": run.job.model.name})
             try:
                 async with asyncio.timeout(self._drain_timeout_s):
                     await run.over.wait()
