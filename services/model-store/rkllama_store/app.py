@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry
 from rkllama_protocol.errors import InvalidModelError, StorageError
@@ -31,12 +31,18 @@ PIECE_BYTES = 2**20
 """What is gathered of a body before a thread writes it."""
 
 
-def build(blobs: Blobs, registry: CollectorRegistry, *, not_ready: Callable[[], str]) -> Starlette:
-    """The application. `not_ready()` is why the store is not ready, or empty."""
+def build(
+    blobs: Blobs,
+    registry: CollectorRegistry,
+    *,
+    not_ready: Callable[[], str],
+    measure: Callable[[], Awaitable[None]],
+) -> Starlette:
+    """The application. `not_ready()` is why the store is not ready, or empty; for `measure` see `probes`."""
     routes = BlobRoutes(blobs)
     return Starlette(
         routes=[
-            *http.probes(registry, not_ready),
+            *http.probes(registry, not_ready, measure=measure),
             Route("/blobs/{digest}", routes.read, methods=["GET", "HEAD"]),
             Route("/blobs/{digest}", routes.write, methods=["POST"]),
             Route("/metadata/{digest}", routes.metadata, methods=["GET"]),

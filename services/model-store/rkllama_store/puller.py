@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from rkllama_protocol.errors import (
     InvalidJobError,
     InvalidModelError,
@@ -39,6 +39,8 @@ VERIFYING = "verifying sha256 digest"
 WRITING = "writing manifest"
 NOT_FOUND = "pull model manifest: file does not exist"
 """The Ollama CLI looks for this very phrase (contract 2.12)."""
+OUTCOMES = ("success", "cancelled", UpstreamError.code, StorageError.code)
+"""The usual ones; others are the codes of further failures."""
 
 
 class Puller:
@@ -64,8 +66,11 @@ class Puller:
         # Between the look whether a short name is free and its first use, nobody else may take it.
         self._naming = asyncio.Lock()
         self._pulls = Counter(
-            "rkllama_store_pulls", "Pulls that ended.", ["outcome"], registry=registry
+            "rkllama_store_pulls", "Pulls that ended, by how.", ["outcome"], registry=registry
         )
+        for outcome in OUTCOMES:
+            self._pulls.labels(outcome)
+        self._pulling = Gauge("rkllama_store_pulls_running", "Pulls that go on.", registry=registry)
 
     async def pull(self, asked: Source | ModelName, emit: Emit) -> None:
         """Bring a model in; cancelled, the work goes on for the others who wait for it.
@@ -82,6 +87,7 @@ class Puller:
 
     async def _counted(self, source: Source, emit: Emit) -> None:
         outcome = "cancelled"
+        self._pulling.inc()
         try:
             if isinstance(source, Named):
                 await self._from_catalogue(source.name, emit)
@@ -95,6 +101,7 @@ class Puller:
             outcome = RkllamaError.code
             raise
         finally:
+            self._pulling.dec()
             self._pulls.labels(outcome).inc()
             with suppress(StorageError):
                 # What this pull kept from going; a disk that refuses is told about by who asks next.

@@ -14,6 +14,7 @@ from rkllama_protocol.bus import Bus
 from rkllama_protocol.errors import RkllamaError
 from rkllama_protocol.subjects import Subjects
 from rkllama_service import broker_access, http, process
+from rkllama_service.metrics import add_broker
 from rkllama_service.settings import Shared
 from rkllama_transfer.threads import in_thread
 
@@ -67,9 +68,10 @@ class Store:
         self._blobs = Blobs(root)
         self._manifests = Manifests(root)
         self._library = Library(self._blobs, self._manifests)
-        self._holdings = Holdings(self._library, self._registry)
+        self._holdings = Holdings(self._library, root, self._registry)
         self._not_ready = "the broker is not there yet"
         self._bus: Bus | None = None
+        self._note_reconnect = add_broker(self._registry, connected=self._connected)
 
     @property
     def http_url(self) -> str:
@@ -80,6 +82,9 @@ class Store:
             return f"http://{socket.gethostname()}:{self._sock.getsockname()[1]}"
         return http.url_of(self._sock)
 
+    def _connected(self) -> bool:
+        return self._bus is not None and self._bus.connected
+
     def not_ready(self) -> str:
         """Why the store is not ready; empty when it is."""
         if self._bus is not None and not self._bus.connected:
@@ -88,7 +93,12 @@ class Store:
 
     async def run(self, shared: Shared, stop: asyncio.Event) -> None:
         """Answer until `stop` is set."""
-        web = app.build(self._blobs, self._registry, not_ready=self.not_ready)
+        web = app.build(
+            self._blobs,
+            self._registry,
+            not_ready=self.not_ready,
+            measure=lambda: in_thread(self._holdings.measure_disk),
+        )
         async with (
             http.serving(web, [self._sock], shutdown_s=SHUTDOWN_S),
             asyncio.TaskGroup() as tasks,
@@ -101,6 +111,7 @@ class Store:
             if bus is None:
                 return
             self._bus = bus
+            bus.on_reconnect(self._note_reconnect)
             transfers = Transfers(self._hub, self._blobs, tasks=tasks, registry=self._registry)
             async with bus, transfers:
                 await self._answer(bus, tasks, stop, transfers)

@@ -110,7 +110,7 @@ async def begin(client: Any, model: str, stream_id: str) -> None:
 async def cancelled(client: Any, stream_id: str) -> None:
     """Cancel, and wait until the work has ended, which is when it is counted."""
     await client.ask(StoreVerb.CANCEL, StreamCancel(stream_id=stream_id), Accepted)
-    while 'pulls_total{outcome="cancelled"}' not in (await client.http.get("/metrics")).text:
+    while 'pulls_total{outcome="cancelled"} 0.0' in (await client.http.get("/metrics")).text:
         pass
 
 
