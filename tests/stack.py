@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx2
+import orjson
 from rkllama_service.broker import Process
 from rkllama_service.tied import command
 
@@ -203,6 +204,16 @@ class Stack:
     def worker_url(self, worker: str = "worker-1") -> str:
         """Address of a worker's metrics."""
         return self.log(worker).read_text().split('"http_url":"')[-1].split('"')[0]
+
+    def store_url(self) -> str:
+        """Address of the store's metrics."""
+        (listens,) = (e for e in self.events("store") if e["event"] == "store listens")
+        return str(listens["url"])
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The lines of a process's log."""
+        lines = self.log(name).read_text().splitlines()
+        return [orjson.loads(line) for line in lines if line.startswith("{")]
 
     def metric(self, url: str, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels; 0 if there are none."""
