@@ -44,9 +44,14 @@ test-boards: install-dev
 mutations: install-dev
 	$(BIN)/python -m pytest -m mutations
 
-# As root, a minute or two: disks that are full or read-only.
-test-system: install-dev
+# As root, two minutes: disks that are full or read-only, and Debian's Prometheus watching a stack.
+PROMETHEUS := build/prometheus
+test-system: install-dev $(PROMETHEUS)/.installed
 	$(BIN)/python -m pytest -m system
+
+$(PROMETHEUS)/.installed: tests/system/prometheus.sh
+	tests/system/prometheus.sh $(PROMETHEUS)
+	@touch $@
 
 # Three minutes, and four more the first time: Node and frameworks from npm and PyPI, pinned, in environments of their own.
 CLIENTS := build/clients

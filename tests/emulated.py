@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +77,13 @@ def create(
 
 @contextmanager
 def emulated(
-    folder: Path, family: str, *, workers: int = 1, gateways: int = 1, **env: str
+    folder: Path,
+    family: str,
+    *,
+    workers: int = 1,
+    gateways: int = 1,
+    worker_prefix: Sequence[str] = (),
+    **env: str,
 ) -> Iterator[Stack]:
     """A stack whose workers drive the emulator of one ABI family."""
     settings = {
@@ -86,5 +92,11 @@ def emulated(
         "RKLLAMA_PLATFORM": "rk3588",
         "RKLLAMA_STORE_BUNDLED": "false",
     }
-    with Stack(folder, workers=workers, gateways=gateways, env=settings | env) as running:
+    with Stack(
+        folder,
+        workers=workers,
+        gateways=gateways,
+        env=settings | env,
+        worker_prefix=worker_prefix,
+    ) as running:
         yield running

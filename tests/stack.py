@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,7 +77,9 @@ class Stack:
         gateways: int = 1,
         apart: bool = False,
         env: dict[str, str] | None = None,
+        worker_prefix: Sequence[str] = (),
     ) -> None:
+        """`worker_prefix` is a command that becomes the worker's, which is its arguments."""
         self.folder = folder
         self.broker = Broker(folder)
         self.urls: dict[str, str] = {}
@@ -85,6 +88,7 @@ class Stack:
         self._gateways = gateways
         self._apart = apart
         self._env = env or {}
+        self._worker_prefix = worker_prefix
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -157,6 +161,7 @@ class Stack:
         """Start one service."""
         here = self.folder / name
         here.mkdir(exist_ok=True)
+        prefix = self._worker_prefix if module == "rkllama_worker" else ()
         settings = {
             "RKLLAMA_NATS_URL": self.broker.url,
             "RKLLAMA_NATS_CREDENTIALS_FILE": str(self.broker.users / f"{name}.json"),
@@ -167,7 +172,7 @@ class Stack:
         with self.log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 # A test run that is killed leaves nothing behind.
-                command([sys.executable, "-m", module], signum=signal.SIGKILL),
+                command([*prefix, sys.executable, "-m", module], signum=signal.SIGKILL),
                 env=os.environ | settings,
                 # What an emulated board keeps under a relative path is its own.
                 cwd=here,
