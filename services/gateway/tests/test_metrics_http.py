@@ -82,31 +82,24 @@ async def test_an_answer_is_counted_by_its_tokens_and_times(stage: Staged) -> No
     assert of("rkllama_queue_wait_seconds_count", model=NAME, **{"class": "interactive"}) == 1
 
 
-async def test_a_failure_has_its_code_and_is_no_answer(stage: Staged) -> None:
+@pytest.mark.parametrize(
+    ("code", "told"), [("runtime_failed", "runtime_failed"), ("novel", "internal")]
+)
+async def test_a_failure_has_its_code_if_that_is_a_known_one(
+    stage: Staged, code: str, told: str
+) -> None:
+    """A newer board's codes are no labels, or there would be as many as it likes."""
     async with stage() as on:
         asked = on.chat()
         attempt = await on.worker.take()
-        await attempt.send(Chunk(seq=0, error_code="runtime_failed", error_message="no"))
+        await attempt.send(Chunk(seq=0, error_code=code, error_message="no"))
         await attempt.finished()
         await asked
         of = await scrape(on)
 
-    assert of("rkllama_requests_total", model=NAME, outcome="error") == 1
     duration = "gen_ai_server_request_duration_seconds_count"
-    assert of(duration, error_type="runtime_failed") == of(duration) == 1
-
-
-async def test_what_no_gateway_knows_is_an_internal_error(stage: Staged) -> None:
-    """A newer board's codes are no labels, or they would be as many as it likes."""
-    async with stage() as on:
-        asked = on.chat()
-        attempt = await on.worker.take()
-        await attempt.send(Chunk(seq=0, error_code="novel", error_message="no"))
-        await attempt.finished()
-        await asked
-        of = await scrape(on)
-
-    assert of("gen_ai_server_request_duration_seconds_count", error_type="internal") == 1
+    assert of("rkllama_requests_total", model=NAME, outcome="error") == 1
+    assert of(duration, error_type=told) == of(duration) == 1
 
 
 @pytest.mark.parametrize(
