@@ -208,7 +208,8 @@ class Replay(Message):
 class Keep(Message):
     """Let a resident model's keep-alive begin again; `found` in the answer says whether it is resident."""
 
-    model: DigestText
+    model: ResolvedModel
+    """By the name that it was asked for with."""
     keep_alive_s: float | None
     """None leaves it as it was."""
 
