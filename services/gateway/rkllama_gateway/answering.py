@@ -20,6 +20,8 @@ from rkllama_gateway.job import HeldJob
 from rkllama_gateway.jobs import Jobs
 from rkllama_gateway.metrics import AnswerFigures, Metrics
 
+PIECE_BYTES = 2**16
+"""Of a stream, what is sent at once at most, and one chunk's lines more."""
 IGNORED_OPTIONS = "x-rkllama-ignored-options"
 """Names the options that the model's runtime cannot honour, of those that were asked for."""
 
@@ -128,8 +130,12 @@ class AnswerResponse(Response):
             await self._finish(connection)
 
     async def _pass_on(self, batch: list[Chunk], connection: Connection) -> None:
-        """Write down all that has arrived; what came before a failure goes out before it."""
+        """Write down all that has arrived; what came before a failure goes out before it.
+
+        In pieces: the connection holds the answer back between them while its client does not read.
+        """
         lines: list[bytes] = []
+        size = 0
         now_ns, elapsed_ns = time.time_ns(), self._elapsed_ns()
         try:
             for chunk in batch:
@@ -140,8 +146,13 @@ class AnswerResponse(Response):
                     self._answer.add(chunk, elapsed_ns=elapsed_ns)
                     continue
                 line = self._record(chunk, now_ns=now_ns, elapsed_ns=elapsed_ns)
-                if line is not None:
-                    lines.append(line)
+                if line is None:
+                    continue
+                lines.append(line)
+                size += len(line)
+                if size > PIECE_BYTES:
+                    ready, lines, size = b"".join(lines), [], 0
+                    await connection.lines(ready)
         finally:
             if lines:
                 await connection.lines(b"".join(lines))

@@ -40,7 +40,11 @@ MAX_BOARDS_LOST = 2
 """Boards that died, or whose engine did, while they ran the job: then the job is to blame."""
 BUFFER_BYTES = 8 * 2**20
 """What a job holds for a client that reads too slowly, before it is cut off."""
-CHUNK_OVERHEAD_BYTES = 64
+CHUNK_OVERHEAD_BYTES = 512
+"""What a chunk takes beside its encoded size, once decoded."""
+
+
+_TOO_SLOW = "the client reads too slowly"
 
 
 class Loss(StrEnum):
@@ -91,6 +95,8 @@ class HeldJob:
     chunks: deque[Chunk] = field(default_factory=deque)
     """Received, in order, and not yet taken by the client's answer."""
     buffered_bytes: int = 0
+    """Of these chunks, and of those that were taken last: they may be on their way to the client still."""
+    _taken_bytes: int = 0
     _early: dict[int, tuple[Chunk, int]] = field(default_factory=dict)
     """Received, with their sizes, after one that is missing."""
     _early_bytes: int = 0
@@ -190,7 +196,7 @@ class HeldJob:
         if chunk.terminal:
             self._step(JobEvent.TERMINAL_CHUNK)
         elif self.buffered_bytes > BUFFER_BYTES:
-            self.fail(RuntimeFailedError("the client reads too slowly"))
+            self.fail(RuntimeFailedError(_TOO_SLOW))
 
     def _over_all_attempts(self, chunk: Chunk) -> Chunk:
         """The chunk as it would be in an answer of one attempt; what resuming needs of it is noted."""
@@ -219,8 +225,15 @@ class HeldJob:
         """What has arrived since the last call."""
         taken = list(self.chunks)
         self.chunks.clear()
-        self.buffered_bytes = 0
+        self.buffered_bytes -= self._taken_bytes
+        self._taken_bytes = self.buffered_bytes
         return taken
+
+    def cut_off(self) -> None:
+        """Its client reads too slowly, and memory is short: what has not been taken is dropped."""
+        self.fail(RuntimeFailedError(_TOO_SLOW))
+        self.chunks.clear()
+        self.buffered_bytes = self._taken_bytes
 
     # ------------------------------------------------------------------ ends
 

@@ -56,6 +56,10 @@ OFFER_INTERVAL_S = 1.0
 TICK_S = 0.25
 STOOD_STILL_S = 1.0
 """A gateway that did not look at its jobs for so long was stopped itself, or its machine was."""
+ALL_BUFFERS_BYTES = 64 * 2**20
+"""What all jobs together hold for clients that read too slowly."""
+SMALL_BUFFER_BYTES = 256 * 2**10
+"""A job that holds less does not have anybody look at the others."""
 HEADROOM_BYTES = 8192
 """Left of `max_payload` for a grant's envelope."""
 REPLAY_TIMEOUT_S = 1.0
@@ -365,6 +369,22 @@ class Jobs:
         if len(held.losses) > lost:
             self._tasks.create_task(self._next_attempt(held, worker_id))
         self._wake[job_id].set()
+        if held.buffered_bytes > SMALL_BUFFER_BYTES:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Cut the slowest clients off where what is held for all of them is too much."""
+        slow = [held for held in self._held.values() if not held.ended]
+        excess = sum(held.buffered_bytes for held in self._held.values()) - ALL_BUFFERS_BYTES
+        if excess <= 0 or not slow:
+            return
+        slowest = max(slow, key=lambda held: held.buffered_bytes)
+        log.warning(
+            "slow client cut off",
+            extra={"job_id": slowest.job_id, "buffered_bytes": slowest.buffered_bytes},
+        )
+        slowest.cut_off()
+        self._wake[slowest.job_id].set()
 
     def _ask_replay(self, held: HeldJob) -> None:
         if held.job_id in self._replaying:
