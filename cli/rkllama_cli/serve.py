@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import socket
+import ssl
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 BROKER = "broker"
 """Folder in the data folder: the broker's configuration, and a file for each of its users."""
+TLS_CERT_FILE = "RKLLAMA_GATEWAY_TLS_CERT_FILE"
 STORE, GATEWAY = "store", "gateway"
 DEFAULT_PORT = 8080
 OLLAMA_PORT = 11434
@@ -221,7 +223,9 @@ async def serve(plan: Plan, stop: asyncio.Event) -> int:
         log.warning("no key is asked for, whoever reaches the port may change the models")
     if (text := first_key(plan)) is not None:
         print(_FIRST_KEY.format(text=text), flush=True)
-    url = f"http://[{plan.host}]:{port}" if ":" in plan.host else f"http://{plan.host}:{port}"
+    trusted = trusted_certificate()
+    host = f"[{plan.host}]" if ":" in plan.host else plan.host
+    url = f"{'http' if trusted is None else 'https'}://{host}:{port}"
     async with asyncio.TaskGroup() as tasks:
         family = Children(tasks)
         planned = children(plan, port, soc=soc)
@@ -231,7 +235,7 @@ async def serve(plan: Plan, stop: asyncio.Event) -> int:
             tasks.create_task(stop.wait()),
             tasks.create_task(family.refused.wait()),
         ]
-        announcer = tasks.create_task(_announce(url, family))
+        announcer = tasks.create_task(_announce(url, family, trusted))
         await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
         announcer.cancel()
         for waiter in waiters:
@@ -244,10 +248,29 @@ async def serve(plan: Plan, stop: asyncio.Event) -> int:
     return family.exit_code
 
 
-async def _announce(url: str, family: Children) -> None:
+def trusted_certificate() -> ssl.SSLContext | None:
+    """What to believe the gateway by, if it is told to serve HTTPS.
+
+    Raises:
+        SetupError: Its certificate cannot be used.
+    """
+    text = os.environ.get(TLS_CERT_FILE)
+    if not text:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=Path(text).expanduser())
+    except OSError as error:
+        raise SetupError(f"cannot use the certificate {text}: {error}") from error
+    # It is asked for by an address, and its certificate is for a name; who signed it does not matter.
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+async def _announce(url: str, family: Children, trusted: ssl.SSLContext | None) -> None:
     """Print the ready line once the gateway says that everything is there."""
     address = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=trusted or True) as client:
         while True:
             try:
                 if (await client.get(address)).status_code == httpx2.codes.OK:

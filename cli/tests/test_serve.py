@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import ssl
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import trustme
 
 from tests.stack import alive, children_of, wait_until
 
@@ -153,4 +156,66 @@ def test_what_a_person_has_to_mend_is_a_sentence_and_code_2(
 
     assert process.returncode == 2
     assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_each_process_has_a_user_of_the_broker_and_nobody_else_gets_in(
+    server: tuple[subprocess.Popen[str], str], bundled_data: Path
+) -> None:
+    process, _ = server
+    folder = bundled_data / "broker"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    arguments = [
+        Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in descendants(process.pid)
+    ]
+    broker = next(each for each in arguments if each[0].endswith("nats-server"))
+    port = int(broker[broker.index("-p") + 1])
+    with socket.create_connection(("127.0.0.1", port)) as stranger, stranger.makefile("rb") as said:
+        greeting = said.readline()
+        stranger.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
+        answer = said.readline()
+
+    assert modes == dict.fromkeys(
+        ("nats-server.conf", "store.json", "gateway.json", "worker-1.json"), 0o600
+    )
+    assert json.loads(greeting.split(b" ", 1)[1])["auth_required"]
+    assert b"Authorization Violation" in answer
+
+
+def test_the_gateway_speaks_https_where_it_has_a_certificate(
+    bundled_data: Path, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    pem, trusted = tmp_path / "server.pem", tmp_path / "ca.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    authority.cert_pem.write_to_path(str(trusted))
+    files = dict.fromkeys(
+        ("RKLLAMA_GATEWAY_TLS_CERT_FILE", "RKLLAMA_GATEWAY_TLS_KEY_FILE"), str(pem)
+    )
+    process = serve("--port", "0", "--data", str(bundled_data), **files)
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().strip().partition("ready at ")[2]
+        context = ssl.create_default_context(cafile=trusted)
+        answer = httpx2.get(f"{url}/api/tags", verify=context, trust_env=False)
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(url.replace("https:", "http:"), trust_env=False)
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+    assert url.startswith("https://")
+    assert answer.json()["models"][0]["name"] == "smollm2:135m"
+
+
+def test_a_certificate_that_cannot_be_used_is_a_sentence_and_code_2(tmp_path: Path) -> None:
+    (tmp_path / "bad.pem").write_text("nothing")
+    files = dict.fromkeys(
+        ("RKLLAMA_GATEWAY_TLS_CERT_FILE", "RKLLAMA_GATEWAY_TLS_KEY_FILE"), str(tmp_path / "bad.pem")
+    )
+    process = serve("--port", "0", "--data", str(tmp_path), **files)
+    _, error = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    assert "cannot use the certificate" in error
     assert "Traceback" not in error
