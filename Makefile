@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME_EXTRAS := gateway,worker,cpu,store,cli
 
-.PHONY: install install-dev demo serve check test test-boards mutations test-system test-clients test-arm64 chaos soak bench clean
+.PHONY: install install-dev demo serve check test test-boards test-attacks mutations test-system test-clients test-arm64 chaos soak bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -39,6 +39,10 @@ test: install-dev
 # Some minutes: boards that die, fetch, run full or share conversations, and the clients' own SDKs.
 test-boards: install-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m boards
+
+# A minute or two: schemathesis over our own OpenAPI document.
+test-attacks: install-dev
+	$(BIN)/python -m pytest -m attacks
 
 # Two minutes: each of the gateway's rules broken on purpose, which a row of the conformance table notices.
 mutations: install-dev

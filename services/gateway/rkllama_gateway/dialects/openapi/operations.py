@@ -24,6 +24,17 @@ ABOUT = (
 )
 
 
+FAULTS = {
+    500: "A model, its files, or where it comes from failed.",
+    501: "There is no registry to push to.",
+    503: "It cannot be done now; `Retry-After` says when to ask again.",
+    507: "There is no room left.",
+}
+RUN = (500, 503)
+STORED = (503,)
+CHANGED = (500, 503, 507)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One method of one path."""
@@ -48,10 +59,12 @@ class Operation:
     """What it answers with when all goes well; from 400 on it never does."""
     also: tuple[tuple[int, str], ...] = ()
     """Other answers without a body that are no failure, and what they mean."""
+    faults: tuple[int, ...] = ()
+    """Failures that are the server's, from 500 on; it has no others."""
 
 
-def _read(path: str, reply: str, text: str) -> Operation:
-    return Operation(method="get", path=path, reply=reply, text=text)
+def _read(path: str, reply: str, text: str, *, faults: tuple[int, ...] = ()) -> Operation:
+    return Operation(method="get", path=path, reply=reply, text=text, faults=faults)
 
 
 def _openai(
@@ -65,30 +78,50 @@ def _openai(
         text=text,
         events=events,
         error="openai.Error",
+        faults=RUN if body else STORED,
     )
 
 
-def _asked(path: str, body: Kind, reply: str, text: str, *, lines: bool = False) -> Operation:
-    return Operation(method="post", path=path, body=body, reply=reply, text=text, lines=lines)
+def _asked(
+    path: str,
+    body: Kind,
+    reply: str,
+    text: str,
+    *,
+    lines: bool = False,
+    faults: tuple[int, ...] = RUN,
+) -> Operation:
+    return Operation(
+        method="post", path=path, body=body, reply=reply, text=text, lines=lines, faults=faults
+    )
 
 
 OPERATIONS = (
-    Operation(method="get", path="/", plain=True, text="Says that the server is there."),
-    Operation(method="head", path="/", text="The same without the words."),
+    Operation(
+        method="get", path="/", plain=True, text="Says that the server is there.", faults=STORED
+    ),
+    Operation(method="head", path="/", text="The same without the words.", faults=STORED),
     _read("/api/version", "VersionReply", "The level of Ollama's API that is spoken."),
     Operation(method="head", path="/api/version", text="Headers of the same."),
     _read("/api/status", "StatusReply", "That there is no cloud behind this server."),
-    _read("/api/tags", "TagsReply", "Every model, the newest first."),
-    Operation(method="head", path="/api/tags", text="Headers of the same."),
+    _read("/api/tags", "TagsReply", "Every model, the newest first.", faults=STORED),
+    Operation(method="head", path="/api/tags", text="Headers of the same.", faults=STORED),
     _read("/api/ps", "PsReply", "The models that are loaded, or being loaded."),
     _asked("/api/show", bodies.SHOW, "ShowReply", "Everything about a model."),
     _asked("/api/chat", bodies.CHAT, "ChatReply", "Goes on with a conversation.", lines=True),
     _asked("/api/generate", bodies.GENERATE, "GenerateReply", "Answers a prompt.", lines=True),
     _asked("/api/embed", bodies.EMBED, "EmbedReply", "Makes a vector of each text."),
     _asked("/api/embeddings", bodies.EMBEDDINGS, "EmbeddingReply", "The older form of the same."),
-    _asked("/api/pull", bodies.PULL, "Progress", "Brings a model in.", lines=True),
-    _asked("/api/push", bodies.PUSH, "Progress", "Fails: there is no registry.", lines=True),
-    _asked("/api/create", bodies.CREATE, "Progress", "Makes a model.", lines=True),
+    _asked("/api/pull", bodies.PULL, "Progress", "Brings a model in.", lines=True, faults=CHANGED),
+    _asked(
+        "/api/push",
+        bodies.PUSH,
+        "Progress",
+        "Fails: there is no registry.",
+        lines=True,
+        faults=(501, 503),
+    ),
+    _asked("/api/create", bodies.CREATE, "Progress", "Makes a model.", lines=True, faults=CHANGED),
     _asked(
         "/api/verify",
         bodies.VERIFY,
@@ -101,12 +134,19 @@ OPERATIONS = (
         bodies.DRAIN,
         "",
         "rkllama's own: has a worker end, or hand over, what it runs, and stop.",
+        faults=STORED,
     ),
-    _asked("/api/copy", bodies.COPY, "", "Gives a model a second name."),
+    _asked("/api/copy", bodies.COPY, "", "Gives a model a second name.", faults=CHANGED),
     Operation(
-        method="delete", path="/api/delete", body=bodies.DELETE, text="Takes a model's name away."
+        method="delete",
+        path="/api/delete",
+        body=bodies.DELETE,
+        text="Takes a model's name away.",
+        faults=CHANGED,
     ),
-    Operation(method="head", path="/api/blobs/{digest}", text="Whether a blob is there."),
+    Operation(
+        method="head", path="/api/blobs/{digest}", text="Whether a blob is there.", faults=STORED
+    ),
     Operation(
         method="post",
         path="/api/blobs/{digest}",
@@ -114,6 +154,7 @@ OPERATIONS = (
         status=201,
         also=((200, "It was there before."),),
         text="Stores a blob under its digest.",
+        faults=CHANGED,
     ),
     Operation(method="post", path="/api/me", status=503, text="Nobody has an account here."),
     Operation(method="post", path="/api/signout", status=503, text="The same."),
@@ -164,6 +205,7 @@ OPERATIONS = (
         reply="anthropic.Message",
         events=True,
         error="anthropic.Error",
+        faults=RUN,
         text="Anthropic: goes on with a conversation.",
     ),
     Operation(
@@ -172,11 +214,18 @@ OPERATIONS = (
         body=anthropic.COUNT_TOKENS,
         reply="anthropic.TokenCount",
         error="anthropic.Error",
+        faults=RUN,
         text="Anthropic: how many tokens the prompt of the same message has.",
     ),
     _read("/api/debug", "DebugReply", "How everything is now; only there with `--debug`."),
     Operation(method="get", path="/livez", plain=True, text="That the process lives."),
-    Operation(method="get", path="/readyz", plain=True, text="Whether requests are welcome."),
+    Operation(
+        method="get",
+        path="/readyz",
+        plain=True,
+        text="Whether requests are welcome.",
+        faults=STORED,
+    ),
     Operation(method="get", path="/metrics", plain=True, text="Figures for Prometheus."),
     _read("/openapi.json", "Document", "This document."),
 )
@@ -245,11 +294,14 @@ def _responses(operation: Operation) -> dict[str, Any]:
         "description": "It failed.",
         "content": {JSON: {"schema": requests.ref(operation.error)}},
     }
+    if operation.plain:
+        failed = {"description": "It failed.", "content": {TEXT: {"schema": {"type": "string"}}}}
     if operation.status >= 400:
         return {str(operation.status): failed | {"description": operation.text}, "default": failed}
     responses = {str(operation.status): done | ({"content": content} if content else {})}
     responses |= {str(status): {"description": text} for status, text in operation.also}
-    return responses | {"default": failed}
+    faults = {str(code): failed | {"description": FAULTS[code]} for code in operation.faults}
+    return responses | faults | {"default": failed}
 
 
 def _id(operation: Operation) -> str:
