@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -66,12 +67,14 @@ class Api:
             for level, name, value in _KEEPALIVE
             if hasattr(socket, name)
         ]
+        # What the machine trusts, or `SSL_CERT_FILE` says; it takes a moment to read.
+        trusted = ssl.create_default_context() if self.url.startswith("https:") else True
         return httpx2.Client(
             base_url=self.url,
             headers=self._headers,
             timeout=httpx2.Timeout(None, connect=CONNECT_S),
             trust_env=False,
-            transport=httpx2.HTTPTransport(trust_env=False, socket_options=options),
+            transport=httpx2.HTTPTransport(verify=trusted, trust_env=False, socket_options=options),
         )
 
     @property

@@ -200,11 +200,20 @@ def test_the_gateway_speaks_https_where_it_has_a_certificate(
         answer = httpx2.get(f"{url}/api/tags", verify=context, trust_env=False)
         with pytest.raises(httpx2.TransportError):
             httpx2.get(url.replace("https:", "http:"), trust_env=False)
+        env = os.environ | {"RKLLAMA_HOST": url}
+        asked = [
+            subprocess.run(
+                [*RKLLAMA, "list"], check=False, env=env | more, capture_output=True, text=True
+            )
+            for more in ({"SSL_CERT_FILE": str(trusted)}, {})
+        ]
     finally:
         process.terminate()
         process.communicate(timeout=30)
 
     assert url.startswith("https://")
+    assert "smollm2:135m" in asked[0].stdout
+    assert asked[1].returncode == 1
     assert answer.json()["models"][0]["name"] == "smollm2:135m"
 
 

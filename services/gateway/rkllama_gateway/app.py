@@ -158,6 +158,7 @@ class Edge:
             request.state.rejected = "auth"
             answer = _no_entry(request, refusal)
         elif (wait_s := self._rates.wait_s(scope)) > 0:
+            request.state.rejected = "rate"
             retry = {"retry-after": str(retry_after_s(wait_s))}
             answer = _refused(request, too_often(wait_s), retry)
         elif (no_route := _no_route(request)) is not None:

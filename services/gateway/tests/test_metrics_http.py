@@ -202,6 +202,8 @@ async def test_each_way_to_be_turned_away_is_counted(stage: Staged, tmp_path: Pa
         beat={"models": (resident(),), "speeds": (speed,), "running": busy},
         max_waiting=1,
         max_body_bytes=1000,
+        rate_per_minute=0.001,
+        rate_burst=4,
     ) as on:
         before = await on.client.get("/metrics")
         on.client.headers["authorization"] = f"Bearer {key}"
@@ -213,6 +215,7 @@ async def test_each_way_to_be_turned_away_is_counted(stage: Staged, tmp_path: Pa
         await on.worker.tickets.get()
         await on.chat()
         await on.chat("x" * 2000)
+        await on.chat()
         of = await scrape(on)
         waits.cancel()
 
