@@ -44,6 +44,7 @@ ERROR_CODE = "Nats-Service-Error-Code"
 
 RECONNECT_WAIT_S = 0.2
 """Between attempts; nats-py declares whole seconds, and only ever sleeps it."""
+CANCEL_AGAIN_S = 0.02
 PENDING_BYTES = 32 * 2**20
 """What one subscription may hold back before nats-py drops messages and calls it a slow consumer."""
 
@@ -89,8 +90,10 @@ class Bus:
             await connecting
         finally:
             refused.cancel()
-            connecting.cancel()
-            await asyncio.wait({connecting, refused})
+            # nats-py waits with Python 3.11's `wait_for`, which can lose a cancellation: it is said again.
+            while not connecting.done():
+                connecting.cancel()
+                await asyncio.wait({connecting}, timeout=CANCEL_AGAIN_S)
         bus._is_up = True
         return bus
 

@@ -144,6 +144,9 @@ async def serving(
     config = uvicorn.Config(
         app,
         http=protocol or "auto",
+        # No socket leaves its protocol, and no header says whose it is: any client can write one.
+        ws="none",
+        proxy_headers=False,
         ssl_certfile=None if tls is None else tls.cert,
         ssl_keyfile=None if tls is None else tls.key,
         log_config=None,

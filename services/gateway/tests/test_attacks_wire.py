@@ -112,6 +112,36 @@ async def test_a_client_that_asks_ahead_without_end_is_cut_off(stage: Staged) ->
     assert said == b""
 
 
+UPGRADES = {
+    "websocket": b"GET /api/version HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+    "http 2": b"GET /api/version HTTP/1.1\r\n" + HOST + b"Connection: Upgrade, HTTP2-Settings\r\n"
+    b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+    "a body behind it": POST + b"Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\n{}",
+    "a tunnel": b"CONNECT evil.example:443 HTTP/1.1\r\n" + HOST + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("name", UPGRADES)
+async def test_nobody_leaves_http_and_what_follows_is_no_request(stage: Staged, name: str) -> None:
+    async with stage(workers=0, head_timeout_s=0.5, slow_client_s=1.0) as on, raw(on) as client:
+        said = await client.all(UPGRADES[name] + NEXT)
+
+    assert len(statuses(said)) <= 2
+    assert 101 not in statuses(said)
+    assert said.count(b'"version"') <= 1
+
+
+async def test_an_address_is_the_connections_and_not_what_a_header_says(stage: Staged) -> None:
+    async with stage(workers=0, rate_per_minute=1, rate_burst=1) as on:
+        answers = [
+            await on.client.get("/api/version", headers={"x-forwarded-for": f"192.0.2.{at}"})
+            for at in range(2)
+        ]
+
+    assert [answer.status_code for answer in answers] == [200, 429]
+
+
 HEADS = {
     "one long line": b"GET /" + b"a" * 2**20,
     "one long field": b"GET / HTTP/1.1\r\nX: " + b"a" * 2**20,
