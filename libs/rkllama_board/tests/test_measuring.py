@@ -66,6 +66,8 @@ def test_each_zone_has_its_name_and_its_first_passive_trip_point(tmp_path: Path)
             f"{ZONE}0/trip_point_2_temp": "115000\n",
             f"{ZONE}1/type": "npu-thermal\n",
             f"{ZONE}1/temp": "-2500\n",
+            f"{ZONE}1/trip_point_0_type": "critical\n",
+            f"{ZONE}1/trip_point_0_temp": "115000\n",
         },
     )
 
