@@ -7,7 +7,7 @@ import re
 import socket
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rkllama_worker.runtimes import RuntimeChoice
@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RKLLAMA_WORKER_", frozen=True)
 
     worker_id: str = Field(default_factory=_worker_id, pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    """Name of the board on the bus; the host name if none is given."""
+    """Name of the board on the bus; the host name if none is given. Dots become dashes."""
     runtime: RuntimeChoice = RuntimeChoice.AUTO
     """`auto` offers every runtime that can be loaded, `cpu` and `rkllm` only that one."""
     npu_node: Path | None = None
@@ -58,3 +58,9 @@ class Settings(BaseSettings):
     """How long an engine may be silent, beside the time its prompt takes, before it is held to hang."""
     subject_prefix: str = "rkllama"
     """First part of every subject on the bus."""
+
+    @field_validator("worker_id", mode="before")
+    @classmethod
+    def _is_one_part_of_a_subject(cls, value: str) -> str:
+        # Machines and Kubernetes' nodes are often named with their domain.
+        return value.replace(".", "-")
