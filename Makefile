@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME_EXTRAS := gateway,worker,cpu,store,cli
 
-.PHONY: install install-dev demo serve check test test-boards test-attacks mutations test-system test-clients test-arm64 chaos soak bench clean
+.PHONY: install install-dev demo serve check test test-boards test-attacks mutations test-system test-clients test-arm64 chaos soak bench clean test-chart
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -43,6 +43,15 @@ test-boards: install-dev
 # A minute or two: schemathesis over our own OpenAPI document.
 test-attacks: install-dev
 	$(BIN)/python -m pytest -m attacks
+
+# A minute, and some seconds more the first time: the Helm chart, rendered in every way that helm/rkllama/ci has. x86-64 only.
+CHART := build/chart
+test-chart: install-dev $(CHART)/.installed
+	$(BIN)/python -m pytest -m chart tests/chart
+
+$(CHART)/.installed: tests/chart/requirements.txt tests/chart/tools.py
+	$(BIN)/python -m tests.chart.tools
+	@touch $@
 
 # Two minutes: each of the gateway's rules broken on purpose, which a row of the conformance table notices.
 mutations: install-dev
