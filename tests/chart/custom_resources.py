@@ -56,6 +56,8 @@ SERVICE_MONITOR = closed(
             port=TEXT,
             path=TEXT,
             interval=DURATION,
+            scheme={"enum": ["http", "https"]},
+            tlsConfig=closed(insecureSkipVerify={"type": "boolean"}),
             authorization=closed(
                 "type credentials", type=TEXT, credentials=closed("name key", name=TEXT, key=TEXT)
             ),

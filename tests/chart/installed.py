@@ -68,9 +68,13 @@ def broker(folder: Path, config: dict[str, Any]) -> Iterator[dict[str, list[str]
 
 
 @contextmanager
-def installed(manifests: list[Manifest], folder: Path) -> Iterator[str]:
-    """Run every service of these objects; the gateway's address."""
-    secrets = {m["metadata"]["name"]: content(m) for m in manifests if m["kind"] == "Secret"}
+def installed(
+    manifests: list[Manifest], folder: Path, *, existing: dict[str, dict[str, str]]
+) -> Iterator[str]:
+    """Run every service of these objects, and of Secrets that exist besides; the gateway's address."""
+    secrets = existing | {
+        m["metadata"]["name"]: content(m) for m in manifests if m["kind"] == "Secret"
+    }
     (server,) = (text for name, text in secrets.items() if name.endswith("-nats-server"))
     there = {component(pod): pod for _, pod in pods(manifests)}
     with ExitStack() as running:

@@ -60,7 +60,7 @@ def test_operators_take_their_objects(installations: dict[str, list[Manifest]]) 
                 jsonschema.Draft202012Validator(schema).validate(manifest)
                 seen[manifest["kind"]] += 1
 
-    assert seen == {"ScaledObject": 2, "ServiceMonitor": 3, "PrometheusRule": 1}
+    assert seen == {"ScaledObject": 2, "ServiceMonitor": 6, "PrometheusRule": 1}
 
 
 def test_objects_have_names_of_their_own(installations: dict[str, list[Manifest]]) -> None:

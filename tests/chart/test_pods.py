@@ -210,6 +210,21 @@ def test_probes_ask_what_the_services_answer(
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz", name
 
 
+def test_with_a_certificate_everybody_asks_gateways_by_https(
+    installations: dict[str, list[Manifest]],
+) -> None:
+    manifests = installations["gateway-tls"]
+    gateway = one(manifests, "Deployment", "-gateway")["spec"]["template"]
+    probes = ("startupProbe", "livenessProbe", "readinessProbe")
+    (endpoint,) = one(manifests, "ServiceMonitor", "-gateway")["spec"]["endpoints"]
+
+    assert {container_of(gateway)[probe]["httpGet"]["scheme"] for probe in probes} == {"HTTPS"}
+    assert endpoint["scheme"] == "https"
+    assert environment(one(manifests, "Pod", "-test"))["ASK_URL"].startswith("https://")
+    (settings, _), *_ = read(gateway)
+    assert settings["tls_cert_file"] == "/etc/rkllama/tls/tls.crt"
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_every_mount_has_its_volume_and_every_path_is_mounted(
     way: str, installations: dict[str, list[Manifest]]

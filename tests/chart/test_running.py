@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import trustme
 
 from tests.chart.installed import installed
 from tests.chart.rendering import Manifest, environment, pods, render, secret
@@ -30,25 +31,39 @@ def ask(manifests: list[Manifest], url: str, *, key: str) -> subprocess.Complete
     )
 
 
+@pytest.fixture
+def certificate() -> dict[str, str]:
+    """A Secret as cert-manager makes it, for this machine."""
+    made = trustme.CA().issue_cert("127.0.0.1")
+    chain = b"".join(each.bytes() for each in made.cert_chain_pems)
+    return {"tls.crt": chain.decode(), "tls.key": made.private_key_pem.bytes().decode()}
+
+
 @pytest.mark.timeout(300)
-def test_an_installation_answers_who_has_its_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_installation_answers_who_has_its_key(
+    scheme: str, certificate: dict[str, str], tmp_path: Path
+) -> None:
     """A worker with the shared user claims, fetches from the store, and runs; strangers stay outside."""
-    manifests = render("cpu-only")
+    tls = {"existingSecret": "certificate" if scheme == "https" else ""}
+    manifests = render("cpu-only", {"gateway": {"tls": tls}})
     keys = secret(manifests, "-keys")
-    with installed(manifests, tmp_path) as url:
+    with (
+        installed(manifests, tmp_path, existing={"certificate": certificate}) as url,
+        httpx2.Client(base_url=url, trust_env=False, verify=False) as client,
+    ):
         wait_until(
             "the gateway to be ready",
-            lambda: httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200,
+            lambda: client.get("/readyz").status_code == 200,
             timeout_s=START_S,
         )
         good = ask(manifests, url, key=keys["admin-key"])
         wrong = ask(manifests, url, key="rk-nobodys")
         header = {"Authorization": f"Bearer {keys['metrics-key']}"}
-        metrics = httpx2.get(f"{url}/metrics", headers=header, trust_env=False)
-        managing = httpx2.request(
-            "DELETE", f"{url}/api/delete", headers=header, json={"model": "x"}, trust_env=False
-        )
+        metrics = client.get("/metrics", headers=header)
+        managing = client.request("DELETE", "/api/delete", headers=header, json={"model": "x"})
 
+    assert url.startswith(f"{scheme}://")
     assert good.returncode == 0, good.stderr
     assert "changing models without a key: 401" in good.stdout
     assert "models: smollm2:135m" in good.stdout

@@ -111,6 +111,13 @@ CONTRADICTIONS: dict[str, tuple[Manifest, str]] = {
         },
         "board-1",
     ),
+    "TLS in two places": (
+        {
+            "ingress": {"enabled": True, "hosts": ["ai.lan"]},
+            "gateway": {"tls": {"existingSecret": "certificate"}},
+        },
+        "exclude each other",
+    ),
     "a time to end that follows from nothing": (
         {"gateway": {"settings": {"drain_timeout_s": None}}},
         "drain_timeout_s is needed",

@@ -74,6 +74,11 @@ nats://{{ include "rkllama.fullname" . }}-nats.{{ .Release.Namespace }}.svc:4222
 http://{{ include "rkllama.fullname" . }}-model-store.{{ .Release.Namespace }}.svc:8082
 {{- end -}}
 
+{{/* `http`, or `https` where gateways have a certificate. */}}
+{{- define "rkllama.scheme" -}}
+{{ ternary "https" "http" (not (empty .Values.gateway.tls.existingSecret)) }}
+{{- end -}}
+
 {{/* The Secret with `keys.json`, `admin-key` and `metrics-key`. */}}
 {{- define "rkllama.keysSecret" -}}
 {{- .Values.auth.existingSecret | default (printf "%s-keys" (include "rkllama.fullname" .)) -}}
@@ -158,19 +163,20 @@ securityContext:
     drop: [ALL]
 {{- end -}}
 
-{{/* Liveness and readiness, on the port named `http`. A start may wait for an NPU that an orphan still has. */}}
+{{/* Liveness and readiness, on the port named `http`. A start may wait for an NPU that an orphan still has.
+     Takes (dict "scheme" "HTTP"). */}}
 {{- define "rkllama.probes" -}}
 startupProbe:
-  httpGet: {path: /livez, port: http}
+  httpGet: {path: /livez, port: http, scheme: {{ .scheme }}}
   periodSeconds: 2
   failureThreshold: 60
 livenessProbe:
-  httpGet: {path: /livez, port: http}
+  httpGet: {path: /livez, port: http, scheme: {{ .scheme }}}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: {path: /readyz, port: http}
+  httpGet: {path: /readyz, port: http, scheme: {{ .scheme }}}
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 2
