@@ -16,14 +16,32 @@ from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 import orjson
-from rkllama_protocol.messages import Job, Link, Ticket
+from rkllama_protocol.messages import ChatMessage, Job, Link, Ticket
 
-CHARS_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
+"""Of text in UTF-8, for those who have no tokenizer; a vocabulary has room for fewer of the letters that
+take two or three bytes than for those that take one."""
 
 FIRST_LINKS = 2
 """The system's message, and the question that a conversation begins with."""
 MOST_LINKS = 16
 HASH_BYTES = 8
+
+
+def estimated_tokens(size_bytes: int) -> int:
+    """How many tokens so much text has."""
+    return math.ceil(size_bytes / BYTES_PER_TOKEN)
+
+
+def tools_bytes(job: Job) -> int:
+    """Of the tools, which a template prints as JSON before all messages."""
+    return len(orjson.dumps(job.tools)) if job.tools else 0
+
+
+def message_bytes(message: ChatMessage) -> int:
+    """Of what a template may print of a message, its calls as JSON among it; images are none of it."""
+    calls = len(orjson.dumps(message.tool_calls)) if message.tool_calls else 0
+    return len(message.content.encode()) + len(message.thinking.encode()) + calls
 
 
 def chain(job: Job, *, salt: str) -> tuple[Link, ...]:
@@ -37,11 +55,11 @@ def chain(job: Job, *, salt: str) -> tuple[Link, ...]:
     root = [salt, job.model.digest, job.template, job.tools]
     state = blake2b(orjson.dumps(root), digest_size=HASH_BYTES)
     links: list[Link] = []
-    chars = 0
+    size = tools_bytes(job)
     for message in job.messages:
         state.update(orjson.dumps(message.model_dump(exclude_defaults=True)))
-        chars += len(message.content)
-        tokens = math.ceil(chars / CHARS_PER_TOKEN)
+        size += message_bytes(message)
+        tokens = estimated_tokens(size)
         if message.role == "assistant":
             if links:
                 links[-1] = links[-1].model_copy(update={"tokens": tokens})

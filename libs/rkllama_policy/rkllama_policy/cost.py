@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+import orjson
 from rkllama_protocol.messages import (
     ADAPTER_TYPE,
     WEIGHTS_TYPE,
@@ -25,7 +26,12 @@ from rkllama_protocol.messages import (
 )
 
 from rkllama_policy.context import context_fits
-from rkllama_policy.conversation import CHARS_PER_TOKEN, held_tokens
+from rkllama_policy.conversation import (
+    estimated_tokens,
+    held_tokens,
+    message_bytes,
+    tools_bytes,
+)
 
 LOAD_BYTES_PER_S = 250e6
 """A 4 GB model loads in 16 s from eMMC (rkllm-abi/semantics.md, section 1)."""
@@ -63,12 +69,14 @@ def large_blobs(model: ResolvedModel) -> dict[str, int]:
 
 def prompt_tokens(job: Job) -> int:
     """An estimate of the prompt's length, for those who have no tokenizer."""
-    chars = (
-        len(job.prompt) + len(job.suffix) + sum(len(message.content) for message in job.messages)
-    )
-    chars += sum(len(text) for text in job.inputs)
+    texts = (job.prompt, job.suffix, *job.inputs)
+    size = sum(len(text.encode()) for text in texts) + tools_bytes(job)
+    size += sum(map(message_bytes, job.messages))
+    if isinstance(job.format, dict):
+        # Where no grammar can hold a model to it, it is asked for in words.
+        size += len(orjson.dumps(job.format))
     made = len(job.resume.ids) if job.resume else 0
-    return math.ceil(chars / CHARS_PER_TOKEN) + len(job.context) + made
+    return estimated_tokens(size) + len(job.context) + made
 
 
 def refusal(ticket: Ticket, board: WorkerBeat) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import orjson
 import pytest
 from rkllama_policy.claims import patience_s
 from rkllama_policy.conversation import FIRST_LINKS, MOST_LINKS, chain, held_tokens
-from rkllama_policy.cost import cost_s, run_s
+from rkllama_policy.cost import cost_s, prompt_tokens, run_s
 from rkllama_protocol.messages import ChatMessage, Job, Link, ModelDetails, ResolvedModel
 
 from libs.rkllama_policy.tests.building import A, board, resident, ticket
@@ -42,6 +45,38 @@ def test_a_link_ends_with_a_message_that_is_not_the_assistants_and_covers_what_i
 ):
     """8 characters, 2 more; 5 of the assistant's; 9 of the next question: four to a token."""
     assert [link.tokens for link in chain(job(*TURN_2), salt="")] == [2, 4, 6]
+
+
+CALL = {"id": "c", "function": {"name": "add", "arguments": {"a": 1}}}
+TOOL = {"type": "function", "function": {"name": "add"}}
+
+
+def test_all_that_a_template_prints_is_counted() -> None:
+    """Letters of three bytes count more; tools stand before every link, calls and thoughts in theirs."""
+    asked = job("user:0123456789ab", tools=(TOOL,))
+    said = ChatMessage(role="assistant", content="", thinking="01234567", tool_calls=(CALL,))
+    result = ChatMessage(role="tool", content="世界你好")
+    whole = asked.model_copy(update={"messages": (*asked.messages, said, result)})
+    tools, call = len(orjson.dumps([TOOL])), len(orjson.dumps([CALL]))
+
+    first, last = chain(whole, salt="")
+    assert first.tokens == math.ceil((tools + 12 + 8 + call) / 4)
+    assert last.tokens == math.ceil((tools + 12 + 8 + call + 12) / 4)
+    assert prompt_tokens(whole) == last.tokens
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokens"),
+    [
+        ({"kind": "completion", "prompt": "01234567", "suffix": "0123"}, 3),
+        ({"kind": "embed", "inputs": ("01234567", "0123")}, 3),
+        ({"kind": "completion", "prompt": "0123", "context": (1, 2, 3)}, 4),
+        ({"format": "json"}, 0),
+        ({"format": {"type": "object"}}, math.ceil(len('{"type":"object"}') / 4)),
+    ],
+)
+def test_a_prompt_is_as_long_as_what_it_is_made_of(changes: dict[str, object], tokens: int) -> None:
+    assert prompt_tokens(job(**changes)) == tokens
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from time import monotonic
 
 from rkllama_protocol.bus import Bus
@@ -35,6 +34,7 @@ from rkllama_protocol.subjects import GatewayVerb, Subjects
 from rkllama_worker.engine.wire import RunEnded
 from rkllama_worker.engine_process import EngineProcess
 from rkllama_worker.residency import Residency, Resident
+from rkllama_worker.silence import Silence
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +45,6 @@ FINISHED_INTERVAL_S = 0.5
 FINISHED_FOR_S = 60.0
 JOIN_S = 2.0
 """How long after an abort the runtime may take, beyond its prefill, before its process is killed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Silence:
-    """How long an engine may say nothing, in seconds."""
-
-    first_s: float
-    """Before its first chunk: it reads the prompt."""
-    next_s: float
-    """Between two chunks."""
 
 
 class Run:

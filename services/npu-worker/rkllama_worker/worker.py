@@ -13,7 +13,6 @@ import math
 from pathlib import Path
 from time import monotonic
 
-from rkllama_policy.cost import prefill_s
 from rkllama_protocol.beats import Observer, hear
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.messages import Speed, StoreBeat, Ticket, WorkerBeat
@@ -28,16 +27,15 @@ from rkllama_worker.metrics import BoardState, Metrics
 from rkllama_worker.occupancy import Occupancy
 from rkllama_worker.orders import Orders
 from rkllama_worker.residency import Residency
-from rkllama_worker.run import Run, Silence
+from rkllama_worker.run import Run
 from rkllama_worker.runtimes import Offered
+from rkllama_worker.silence import allowed_silence, predicted_prefill_s
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 1.0
 LAST_WORD_S = 1.0
 """How long a worker that has drained waits for its gateways to have every chunk."""
-SLOW_PREFILL = 5.0
-"""Times the predicted seconds that a prompt may take before its engine is held to hang."""
 FAILED_LOAD_S = 10.0
 """How long this board refuses a model that failed to load, before it tries again."""
 
@@ -236,18 +234,12 @@ class Worker:
     async def _execute(self, run: Run) -> None:
         job, ticket = run.job, run.ticket
         speed = self._speeds.get(job.model.digest, Speed(model=job.model.digest))
-        # Of the whole prompt: that it is held is only predicted.
-        prefill = prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens)
         self._changed()
         try:
             await run.execute(
                 self._residency,
-                prefill_s=prefill,
-                silence=Silence(
-                    first_s=self._stall_s + SLOW_PREFILL * prefill,
-                    # An embedding reads its next text between two chunks.
-                    next_s=self._stall_s + SLOW_PREFILL * prefill * (job.kind == "embed"),
-                ),
+                prefill_s=predicted_prefill_s(ticket, speed),
+                silence=allowed_silence(job, ticket, speed, stall_s=self._stall_s),
             )
         finally:
             self._occupancy.end()
