@@ -8,6 +8,7 @@ The grammar is compiled against the model's own vocabulary (llguidance), once a 
 from __future__ import annotations
 
 import json
+import re
 from functools import cached_property
 
 import numpy as np
@@ -17,8 +18,8 @@ from rkllama_protocol.errors import InvalidJobError, RuntimeFailedError, Unsuppo
 
 from rkllama_worker.engine.model_files import ModelFiles
 
-_PLACE = "failed to compile JSON schema: "
-"""What stands before a reason: where in the grammar, which no client has seen."""
+_REASON = re.compile(r"(?:at [\d():]+ )?(?:failed to compile JSON schema: )?(.*?)(?: \d+ \| .*)?")
+"""A reason, between its place in the grammar and the grammar's text, which no client has seen."""
 _LIMITS = LLParserLimits(verbose_errors=False)
 
 
@@ -77,8 +78,11 @@ class GrammarConstraint:
         """
         self._vocabulary_size, self._no_end = vocabulary.size, vocabulary.no_end
         self._matcher = LLMatcher(vocabulary.tokenizer, grammar, log_level=0, limits=_LIMITS)
+        if not self._matcher.is_error():
+            # Some grammars compile and have no answer, as a schema does that refers to itself alone.
+            self._matcher.compute_bitmask()
         if self._matcher.is_error():
-            raise InvalidJobError(f"the format cannot be guaranteed: {self._reason()}")
+            raise InvalidJobError(f"no answer can be held to the schema: {self._reason()}")
 
     @property
     def complete(self) -> bool:
@@ -119,5 +123,6 @@ class GrammarConstraint:
             raise RuntimeFailedError(f"the grammar refuses its own token: {self._reason()}")
 
     def _reason(self) -> str:
-        text = " ".join(self._matcher.get_error().split())
-        return text.rpartition(_PLACE)[2] or "it does not say why"
+        text = " ".join(self._matcher.get_error().removesuffix("<non-verbose/>").split())
+        found = _REASON.fullmatch(text)
+        return (found and found[1]) or "it does not say why"

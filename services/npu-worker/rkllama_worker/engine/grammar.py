@@ -3,8 +3,8 @@
     start := [ thinking ] body
     body  := JSON by a schema | the call of a tool, as the model's own template writes calls
 
-llguidance 1.9 (docs/syntax.md, docs/json_schema.md) refuses what it does not implement, such as `not`; it
-has no opinion on keywords it does not know, as JSON Schema wants it.
+llguidance 1.9 (docs/syntax.md, docs/json_schema.md) does not implement some keywords, such as `not`; those
+are left to the check of the finished answer. It has no opinion on keywords that JSON Schema does not know.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ FORMATS = frozenset(
         "uuid",
     }
 )
-"""Values of `format` that llguidance knows; it refuses others, which JSON Schema takes for remarks."""
-_JSON_OPTIONS = {"whitespace_pattern": r"( |\n{1,2}[ \t]{0,20})?"}
-"""At most as much white space as llama.cpp's own grammars allow: small models never end it otherwise."""
+"""Values of `format` that llguidance knows; JSON Schema takes all others for remarks."""
+_JSON_OPTIONS = {"whitespace_pattern": r"( |\n{1,2}[ \t]{0,20})?", "lenient": True}
+"""At most as much white space as llama.cpp's own grammars allow: small models never end it otherwise. What
+llguidance does not implement is left out of the grammar, and to the check of the whole answer."""
 
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
@@ -187,7 +188,7 @@ def _within(schema: object) -> Iterator[dict[str, Any]]:
 def _json(schema: Schema) -> str:
     made = prepared(schema)
     if isinstance(made, bool):
-        made = {} if made else {"not": {}}
+        made = {} if made else {"enum": []}
     return f"%json {json.dumps({**made, 'x-guidance': _JSON_OPTIONS})}"
 
 
@@ -195,7 +196,7 @@ def parameters(tools: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict
     """Name to the schema of the arguments, of those `tools` (in OpenAI's shape) that are in `names`."""
     functions = [tool.get("function", tool) for tool in tools]
     return {
-        function["name"]: {"type": "object", **(function.get("parameters") or {})}
+        function["name"]: {**(function.get("parameters") or {}), "type": "object"}
         for function in functions
         if function.get("name") in names
     }

@@ -55,8 +55,16 @@ class Requirement:
         else:
             form = grammar.call_form(template)
             body = grammar.of_call(self.tools, form, vocabulary.literally)
-        text = grammar.whole(body, thinking=thinking, tags=tags, literally=vocabulary.literally)
-        return GrammarConstraint(vocabulary, text)
+
+        def held(thinking: Thinking) -> GrammarConstraint:
+            return GrammarConstraint(
+                vocabulary,
+                grammar.whole(body, thinking=thinking, tags=tags, literally=vocabulary.literally),
+            )
+
+        alone = held("none")
+        # Behind reasoning, that a body has no answer would show only when the reasoning is over.
+        return alone if thinking == "none" else held(thinking)
 
     @property
     def instruction(self) -> str:
@@ -98,12 +106,12 @@ def required(job: Job) -> Requirement | None:
         tools = grammar.parameters(job.tools, job.forced_tools)
         if missing := set(job.forced_tools) - tools.keys():
             raise InvalidJobError(f"there is no tool {', '.join(sorted(missing))} to call")
-        validators = {name: _validator(schema) for name, schema in tools.items()}
+        validators = {name: _validator(schema, f"tool {name}") for name, schema in tools.items()}
         return Requirement(None, tools, None, validators)
     if job.format is None:
         return None
     schema = ANY_OBJECT if job.format == "json" else job.format
-    return Requirement(schema, {}, _validator(schema), {})
+    return Requirement(schema, {}, _validator(schema, "format"), {})
 
 
 def unfenced(content: str) -> str:
@@ -123,12 +131,12 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _validator(schema: Schema) -> jsonschema_rs.Validator:
+def _validator(schema: Schema, place: str) -> jsonschema_rs.Validator:
     try:
         return jsonschema_rs.validator_for(schema, validate_formats=True, offline=True)
     except ValueError as error:
         reason = str(error).partition("\n")[0]
-        raise InvalidJobError(f"invalid JSON schema in format: {reason}") from error
+        raise InvalidJobError(f"invalid JSON schema in {place}: {reason}") from error
 
 
 def _complaint(validator: jsonschema_rs.Validator, value: object) -> str:

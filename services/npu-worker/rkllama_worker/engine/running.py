@@ -180,21 +180,21 @@ class Runner:
         ids = prompt.ids + made
         done = self._call(run, answer, ids, request, lambda chunk: self._send(run, chunk))
         if not done.aborted:
-            last = self._terminal(answer, done, requirement)
+            last = self._terminal(job, answer, done, requirement)
             self._send(run, replace(last, reused_tokens=done.stats.reused_tokens))
         return _ended(answer, done, prompt_tokens=len(ids), made=len(made))
 
-    def _terminal(self, answer: Answer, done: _Done, requirement: Requirement | None) -> Chunk:
+    def _terminal(
+        self, job: Job, answer: Answer, done: _Done, requirement: Requirement | None
+    ) -> Chunk:
         if done.failure is not None:
             return answer.fail(done.failure, done.durations)
         chunk = answer.finish(done.stats.finish, done.durations)
-        if requirement is None or chunk.finish != "stop":
+        if requirement is None:
             return chunk
-        # A stop string may have cut it off; and grammars know formats less exactly than validators.
+        # It may have been cut off; and grammars know some words of schemas less exactly, or not at all.
         problem = requirement.problem(answer.said.content, answer.said.tool_calls)
-        return (
-            _failed(chunk, f"the answer is not what was asked for: {problem}") if problem else chunk
-        )
+        return _unkept(chunk, job, answer, problem) if problem else chunk
 
     def _checked(self, run: Run, job: Job, requirement: Requirement) -> RunEnded:
         """Ask for it, generate with the text held back, check; ask again with what was wrong.
@@ -234,8 +234,7 @@ class Runner:
                 )
             left -= len(answer.ids)
             if last.finish == "length":
-                problem = f"it was cut off after {len(answer.ids)} tokens; {problem}"
-                break
+                return held.end(_unkept(last, job, answer, problem))
             if attempts == ATTEMPTS:
                 break
             asked = asking_again(asked, requirement, answer=said.content, problem=problem)
@@ -245,9 +244,8 @@ class Runner:
                 # The conversation with its wrong answers fills the context.
                 break
             held.next_attempt()
-        return held.end(
-            _failed(last, f"the model did not answer as asked in {attempts} attempts: {problem}")
-        )
+        text = f"the model did not answer as asked in {attempts} attempts: {problem}"
+        return held.end(_failed(last, RuntimeFailedError(text)))
 
     def _constraint(
         self, job: Job, prompt: Prompt, requirement: Requirement | None
@@ -377,7 +375,17 @@ def _ended(answer: Answer, done: _Done, *, prompt_tokens: int, made: int = 0) ->
     )
 
 
-def _failed(chunk: Chunk, message: str) -> Chunk:
+def _unkept(last: Chunk, job: Job, answer: Answer, problem: str) -> Chunk:
+    """The end of an answer that is not what was required; who bounded it may allow more."""
+    if last.finish != "length":
+        text = f"the answer is not what was asked for: {problem}"
+        return _failed(last, RuntimeFailedError(text))
+    made = len(answer.ids)
+    text = f"the answer was cut off after {made} tokens, and is not what was asked for: {problem}"
+    bounded = 0 < job.num_predict <= made
+    return _failed(last, InvalidJobError(text) if bounded else RuntimeFailedError(text))
+
+
+def _failed(chunk: Chunk, error: RkllamaError) -> Chunk:
     """A terminal chunk that says so instead."""
-    code = RuntimeFailedError.code
-    return replace(chunk, finish="", context=(), error_code=code, error_message=message)
+    return replace(chunk, finish="", context=(), error_code=error.code, error_message=error.message)

@@ -98,17 +98,52 @@ def test_a_tool_that_is_forced_is_called(
 
 
 @pytest.mark.parametrize("count", [1, 5, 20])
-def test_an_answer_that_is_cut_off_says_so(
+def test_an_answer_that_is_cut_off_is_an_error(
     engine: EngineUnderTest, make_job: MakeJob, count: int
 ) -> None:
+    """What was shown until then is the begin of a right one; who set the limit can raise it."""
     job = make_job(ALICE, format=PERSON)
     whole = content(engine.answer(1, job)[0])
 
     chunks, _ = engine.answer(2, job.model_copy(update={"num_predict": count}))
 
     assert sum(len(chunk.ids) for chunk in chunks) == count
-    assert chunks[-1].finish == "length"
     assert whole.startswith(content(chunks))
+    assert (chunks[-1].finish, chunks[-1].error_code) == ("", "invalid_job")
+    assert f"cut off after {count} tokens" in chunks[-1].error_message
+
+
+def test_a_call_that_is_cut_off_is_an_error(engine: EngineUnderTest, make_job: MakeJob) -> None:
+    job = make_job(ALICE, tools=(WEATHER,), forced_tools=("get_weather",), num_predict=8)
+
+    last = engine.answer(1, job)[0][-1]
+
+    assert (last.finish, last.error_code) == ("", "invalid_job")
+    assert "cut off after 8 tokens" in last.error_message
+
+
+def test_an_answer_that_is_cut_where_it_is_whole_is_none(
+    engine: EngineUnderTest, make_job: MakeJob
+) -> None:
+    """A number might always go on."""
+    job = make_job("What is 2 + 2?", format={"type": "integer"}, num_predict=1)
+
+    chunks, _ = engine.answer(1, job)
+
+    assert isinstance(json.loads(content(chunks)), int)
+    assert chunks[-1].finish == "length"
+
+
+def test_a_context_that_is_full_is_nobodys_wish(
+    fresh_engine: EngineUnderTest, spec: LoadSpec, make_job: MakeJob
+) -> None:
+    assert fresh_engine.load(spec.model_copy(update={"num_ctx": 64})).kind is Kind.READY
+    job = make_job(ALICE, format={"type": "array", "items": {"type": "string"}, "minItems": 99})
+
+    last = fresh_engine.answer(1, job)[0][-1]
+
+    assert last.error_code == "runtime_failed"
+    assert "cut off after" in last.error_message
 
 
 def test_a_stop_string_does_not_make_half_an_answer_a_whole_one(
@@ -123,7 +158,8 @@ def test_a_stop_string_does_not_make_half_an_answer_a_whole_one(
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"type": "integer", "minimum": 5, "maximum": 1}, "Unsatisfiable schema"),
+        ({"$ref": "#"}, "no answer can be held to the schema"),
         ({"type": "objec"}, "invalid JSON schema in format"),
     ],
 )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from rkllama_protocol.errors import InvalidJobError, UnsupportedError
+from rkllama_protocol.messages import Job
 from rkllama_protocol.templates import ThinkingTags
 from rkllama_worker.engine import grammar
 from rkllama_worker.engine.constraint import GrammarConstraint, Vocabulary
 from rkllama_worker.engine.grammar import Thinking, call_form, prepared
 from rkllama_worker.engine.model_files import ModelFiles
+from rkllama_worker.engine.requirement import required
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+MakeJob = Callable[..., Job]
 TAGS = ThinkingTags("<think>", "</think>")
 PERSON = {
     "type": "object",
@@ -166,17 +170,50 @@ def test_a_schema_is_never_made_wider(schema: grammar.Schema, expected: object) 
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
-        ({"not": {"type": "string"}}, "not"),
-        ({"type": "string", "pattern": "(?=x)x"}, "look-ahead"),
-        (False, "not"),
+        ({"type": "string", "pattern": "(?=x)x"}, "regex parse error: .* look-ahead .* not supported"),
+        ({"type": "integer", "minimum": 5, "maximum": 1}, "Unsatisfiable schema: minimum .5. .* maximum .1."),
+        (False, "Unsatisfiable schema: anyOf is empty"),
+        # What refers to itself alone compiles, and has no answer.
+        ({"$ref": "#"}, "NoExtensionBias"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "NoExtensionBias"),
     ],
-)
-def test_what_no_grammar_can_promise_is_named(
+)  # fmt: skip
+def test_what_has_no_answer_is_refused_and_says_why(
     vocabulary: Vocabulary, schema: grammar.Schema, reason: str
 ) -> None:
-    with pytest.raises(InvalidJobError, match=r"the format cannot be guaranteed: .*" + reason):
+    """Of the grammar, which the client has not written, nothing is told."""
+    with pytest.raises(InvalidJobError, match=f"^no answer can be held to the schema: {reason}$"):
         GrammarConstraint(vocabulary, of(schema))
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        ({"type": "array", "uniqueItems": True}, "[1, 1]"),
+        ({"not": {"type": "string"}}, '"a"'),
+        ({"type": "object", "propertyNames": {"pattern": "^a"}}, '{"b": 1}'),
+        ({"if": {"type": "object"}, "then": {"required": ["a"]}}, "{}"),
+    ],
+)
+def test_what_no_grammar_can_say_is_left_to_the_check(
+    vocabulary: Vocabulary, make_job: MakeJob, schema: dict[str, Any], answer: str
+) -> None:
+    requirement = required(make_job("Hi", format=schema))
+    assert requirement is not None
+
+    assert fits(vocabulary, of(schema), answer)
+    assert requirement.problem(answer, ())
+
+
+@pytest.mark.parametrize(
+    "given", [None, {}, {"type": "string"}, {"type": ["object", "null"]}, {"properties": {}}]
+)
+def test_arguments_are_always_an_object(given: object) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": given}}
+
+    found = grammar.parameters([tool], ["f"])["f"]
+    assert isinstance(found, dict)
+    assert found["type"] == "object"
 
 
 def test_the_end_is_offered_only_where_the_answer_may_end(vocabulary: Vocabulary) -> None:

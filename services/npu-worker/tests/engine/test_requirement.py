@@ -23,6 +23,10 @@ TOOL = {
         },
     },
 }
+BROKEN = {
+    "type": "function",
+    "function": {"name": "broken", "parameters": {"properties": {"a": {"type": "nope"}}}},
+}
 CLOCK = {"type": "function", "function": {"name": "clock"}}
 
 
@@ -97,6 +101,7 @@ def test_a_forced_call_is_checked_with_its_arguments(
         ({"format": {"$ref": "http://127.0.0.1:1/schema"}}, "invalid JSON schema in format"),
         ({"format": {"$ref": "file:///etc/hostname"}}, "invalid JSON schema in format"),
         ({"tools": (TOOL,), "forced_tools": ("stove",)}, "there is no tool stove"),
+        ({"tools": (BROKEN,), "forced_tools": ("broken",)}, "invalid JSON schema in tool broken"),
     ],
 )
 def test_a_schema_that_is_none_is_refused(

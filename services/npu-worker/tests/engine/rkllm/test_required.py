@@ -121,8 +121,8 @@ def test_what_was_cut_off_is_not_asked_for_again(asked: Emulated, make_job: Make
 
     assert len(prompts(asked)) == 1
     assert len(answer.ids) == 5
-    assert answer.last.error_code == "runtime_failed"
-    assert "it was cut off after 5 tokens" in answer.last.error_message
+    assert answer.last.error_code == "invalid_job"
+    assert "the answer was cut off after 5 tokens" in answer.last.error_message
 
 
 def test_all_attempts_together_are_as_long_as_a_context(

@@ -140,7 +140,7 @@ def test_a_plain_run_is_the_librarys_own(model: Emulated, raw: MakeJob) -> None:
 def test_a_bound_cuts_it_off(model: Emulated, make_job: MakeJob) -> None:
     answer = model.ask(make_job("Which?", format=SCHEMA, sampling=GREEDY, num_predict=5))
 
-    assert (len(answer.ids), answer.last.finish) == (5, "length")
+    assert (len(answer.ids), answer.last.error_code) == (5, "invalid_job")
     assert answer.content == '{"size"'[:5]
 
 
