@@ -87,6 +87,7 @@ class OpenAIRoutes:
                 created=int(time.time()),
                 include_usage=asked.include_usage,
                 images=asked.image_count,
+                one_call=asked.one_call,
             )
 
         return await self._run(request, requests.parse_chat, answer)

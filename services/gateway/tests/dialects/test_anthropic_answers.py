@@ -103,6 +103,35 @@ def test_streams_are_the_golden_ones(case: str) -> None:
     assert streamed(CASES[case]) == (GOLDEN / f"anthropic_{case}.sse").read_bytes()
 
 
+def test_a_stream_that_fails_is_the_golden_one() -> None:
+    failed = Failures(f"req_{'0' * 24}").error_line(DialectError(500, "the board is gone"))
+
+    assert streamed(TALK[:-1]) + failed == (GOLDEN / "anthropic_failed.sse").read_bytes()
+
+
+def test_every_event_is_in_a_golden_stream() -> None:
+    """Those of Anthropic's description of streams, and the deltas that can be made here."""
+    told = [event for path in GOLDEN.glob("anthropic_*.sse") for event in events(path.read_bytes())]
+
+    assert {name for name, _ in told} == {
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "ping",
+        "error",
+    }
+    assert {data["delta"]["type"] for name, data in told if name == "content_block_delta"} == {
+        "text_delta",
+        "thinking_delta",
+        "input_json_delta",
+    }
+    starts = (data["content_block"] for name, data in told if name == "content_block_start")
+    assert {block["type"] for block in starts} == {"text", "thinking", "tool_use"}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_messages_are_the_golden_ones(case: str) -> None:
     assert whole(CASES[case]) == (GOLDEN / f"anthropic_{case}.json").read_bytes()

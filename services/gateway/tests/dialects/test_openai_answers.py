@@ -47,9 +47,14 @@ PROBED = (
 )
 
 
-def chat(*, include_usage: bool = False, images: int = 0) -> ChatAnswer:
+def chat(*, include_usage: bool = False, images: int = 0, one_call: bool = False) -> ChatAnswer:
     return ChatAnswer(
-        "M:Latest", job_id="j", created=CREATED, include_usage=include_usage, images=images
+        "M:Latest",
+        job_id="j",
+        created=CREATED,
+        include_usage=include_usage,
+        images=images,
+        one_call=one_call,
     )
 
 
@@ -59,6 +64,11 @@ def completion(*, include_usage: bool = False) -> CompletionAnswer:
 
 def streamed(answer: ChatAnswer | CompletionAnswer, chunks: tuple[Chunk, ...]) -> bytes:
     return b"".join(answer.record(chunk, **TIMES) or b"" for chunk in chunks)
+
+
+def broken(answer: ChatAnswer | CompletionAnswer, chunks: tuple[Chunk, ...]) -> bytes:
+    """A stream that ends with a failure."""
+    return streamed(answer, chunks) + failures.error_line(DialectError(500, "the board is gone"))
 
 
 def whole(answer: ChatAnswer | CompletionAnswer, chunks: tuple[Chunk, ...]) -> bytes:
@@ -74,11 +84,13 @@ def whole(answer: ChatAnswer | CompletionAnswer, chunks: tuple[Chunk, ...]) -> b
         ("chat_stream_usage", streamed(chat(include_usage=True), CUT)),
         ("chat_stream_empty", streamed(chat(), EMPTY)),
         ("chat_stream_logprobs", streamed(chat(), PROBED)),
+        ("chat_stream_failed", broken(chat(), CUT[:1])),
         ("chat_whole", whole(chat(), TALK)),
         ("chat_whole_empty", whole(chat(), EMPTY)),
         ("chat_whole_logprobs", whole(chat(), PROBED)),
         ("completion_stream", streamed(completion(), TALK)),
         ("completion_stream_usage", streamed(completion(include_usage=True), CUT)),
+        ("completion_stream_failed", broken(completion(), CUT[:1])),
         ("completion_stream_logprobs", streamed(completion(), PROBED)),
         ("completion_stream_load", streamed(completion(), LOADED)),
         ("completion_whole", whole(completion(), CUT)),
@@ -107,6 +119,17 @@ def test_a_stream_says_what_a_whole_answer_says() -> None:
     assert calls == message["tool_calls"]
     assert usage["choices"] == []
     assert usage["usage"] == json.loads(whole(chat(), TALK))["usage"]
+
+
+def test_of_parallel_calls_that_are_turned_off_the_first_is_told() -> None:
+    events = streamed(chat(one_call=True), TALK).decode().split("\n\n")[:-2]
+    choices = [json.loads(event.removeprefix("data: "))["choices"][0] for event in events]
+    calls = [call for choice in choices for call in choice["delta"].get("tool_calls", ())]
+    told = json.loads(whole(chat(one_call=True), TALK))["choices"][0]
+
+    assert [call["id"] for call in told["message"]["tool_calls"]] == ["call_1"]
+    assert calls == told["message"]["tool_calls"]
+    assert told["finish_reason"] == choices[-1]["finish_reason"] == "tool_calls"
 
 
 def test_a_prompt_that_is_only_shown() -> None:

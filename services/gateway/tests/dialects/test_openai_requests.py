@@ -173,6 +173,13 @@ def test_bad_bodies_have_gos_words(text: bytes, words: str) -> None:
             },
             "invalid tool_choice: an allowed tool has no name",
         ),
+        # What could never be called is not told to the model.
+        ({"tools": [tool("")]}, "tools[0]: a tool has no name"),
+        ({"tools": [tool("f"), None, {"type": "function"}]}, "tools[2]: a tool has no name"),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "c"}}]},
+            'tools[0]: unsupported tool type: "custom"',
+        ),
     ],
 )
 def test_what_is_no_chat_is_refused(fields: dict[str, Any], words: str) -> None:
@@ -334,6 +341,14 @@ def test_a_choice_of_tools_is_honoured(
 
     assert tuple(each["function"]["name"] for each in job.tools) == tools
     assert job.forced_tools == forced
+
+
+@pytest.mark.parametrize(
+    ("fields", "one"),
+    [({}, False), ({"parallel_tool_calls": True}, False), ({"parallel_tool_calls": False}, True)],
+)
+def test_parallel_calls_can_be_turned_off(fields: dict[str, Any], one: bool) -> None:
+    assert parse_chat(body(messages=HI, tools=[tool("f")], **fields)).one_call is one
 
 
 def test_tools_are_taken_as_they_came() -> None:

@@ -56,6 +56,13 @@ def streamed(chunks: tuple[Chunk, ...]) -> bytes:
     return b"".join(one.record(chunk, **TIMES) or b"" for chunk in chunks)
 
 
+def broken(chunks: tuple[Chunk, ...]) -> bytes:
+    """A stream that ends with a failure."""
+    one = answer()
+    begun = b"".join(one.record(chunk, **TIMES) or b"" for chunk in chunks)
+    return begun + one.error_line(DialectError(500, "the board is gone"))
+
+
 def whole(chunks: tuple[Chunk, ...], **fields: Any) -> bytes:
     one = answer(**fields)
     for chunk in chunks:
@@ -82,6 +89,7 @@ def events(data: bytes) -> list[dict[str, Any]]:
         ("response_stream", streamed(TALK)),
         ("response_stream_empty", streamed(EMPTY)),
         ("response_stream_cut", streamed(CUT)),
+        ("response_stream_failed", broken(CUT[:1])),
         ("response_whole", whole(TALK)),
         ("response_whole_cut", whole(CUT, max_output_tokens=1, instructions="i", top_p=0.5)),
     ],
@@ -126,6 +134,19 @@ def test_a_failure_before_the_first_event_is_an_answer_of_its_own() -> None:
         answer().record(Chunk(seq=0, error_code="engine_died", error_message="x"), **TIMES)
 
     assert json.loads(answer().error_body(caught.value))["error"]["message"] == "x"
+
+
+def test_of_parallel_calls_that_are_turned_off_the_first_is_told() -> None:
+    one, begun = answer(parallel_tool_calls=False), answer(parallel_tool_calls=False)
+    chunks = (TALK[4], Chunk(seq=1, tool_calls=(CALL,)), Chunk(seq=2, finish="stop"))
+    for chunk in chunks:
+        one.add(chunk, elapsed_ns=1)
+    told = json.loads(one.whole(**TIMES))
+    streamed_events = events(b"".join(begun.record(chunk, **TIMES) or b"" for chunk in chunks))
+
+    assert told["parallel_tool_calls"] is False
+    assert [item["call_id"] for item in told["output"]] == ["call_1"]
+    assert streamed_events[-1]["response"] == told
 
 
 def test_thinking_between_texts() -> None:
@@ -255,6 +276,27 @@ def test_a_call_belongs_to_the_text_before_it() -> None:
     assert (message.content, len(message.tool_calls)) == ("Both.", 1)
 
 
+def test_a_text_behind_a_call_does_not_part_it_from_its_output() -> None:
+    """As Ollama has it: templates want the output directly behind the call."""
+    called, output = messages(
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+        {"role": "assistant", "content": "I call f."},
+        {"type": "function_call_output", "call_id": "1", "output": "one"},
+    )
+
+    assert (called.content, called.thinking, len(called.tool_calls)) == ("I call f.", "hm", 1)
+    assert (output.role, output.tool_name) == ("tool", "f")
+
+
+def test_an_items_type_says_what_it_is_whatever_role_it_has() -> None:
+    [message] = messages(
+        {"type": "function_call", "role": "user", "call_id": "1", "name": "f", "arguments": "{}"}
+    )
+
+    assert (message.role, message.tool_calls[0]["function"]["name"]) == ("assistant", "f")
+
+
 def test_what_has_no_content_is_empty() -> None:
     """Some clients leave out what a call did not give."""
     [message] = messages({"type": "function_call_output", "call_id": "1"})
@@ -353,6 +395,17 @@ def test_logprobs_are_asked_for_by_include() -> None:
         (
             {"input": [{"type": "function_call", "name": "f", "arguments": "{"}]},
             "invalid tool call arguments",
+        ),
+        (
+            {"input": [{"type": "function_call", "role": "assistant", "arguments": "{}"}]},
+            "input[0]: a call has no name",
+        ),
+        ({"input": [{"type": "function_call", "name": None}]}, "input[0]: a call has no name"),
+        ({"tools": [{"type": "function"}]}, "tools[0]: a tool has no name"),
+        ({"tools": [{"type": "function", "name": ""}]}, "tools[0]: a tool has no name"),
+        (
+            {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "function"}]}]},
+            "tools[0]: a tool has no name",
         ),
         ({"tools": [{"type": "mcp"}]}, 'tools[0]: unsupported tool type: "mcp"'),
         ({"tools": [3]}, "tools[0]: invalid tool"),

@@ -7,6 +7,7 @@ data: [DONE]\n\n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -34,6 +35,11 @@ def tool_call(call: dict[str, Any]) -> dict[str, Any]:
         "type": "function",
         "function": {"name": function["name"], "arguments": arguments},
     }
+
+
+def told_calls(chunk: Chunk, told: Sequence[object], *, one_call: bool) -> Sequence[dict[str, Any]]:
+    """The calls of a chunk behind those that are `told`; of `one_call` the first of all."""
+    return chunk.tool_calls[: 0 if told else 1] if one_call else chunk.tool_calls
 
 
 def logprob(entry: dict[str, Any]) -> dict[str, Any]:
@@ -78,14 +84,22 @@ class ChatAnswer:
     """One chat's answer, streamed with `record`, or collected with `add` and told with `whole`."""
 
     def __init__(
-        self, model: str, *, job_id: str, created: int, include_usage: bool, images: int
+        self,
+        model: str,
+        *,
+        job_id: str,
+        created: int,
+        include_usage: bool,
+        images: int,
+        one_call: bool = False,
     ) -> None:
-        """`model` as typed, `created` in seconds since the epoch."""
+        """`model` as typed, `created` in seconds since the epoch; `one_call` drops all but the first."""
         self._model = model
         self._id = f"chatcmpl-{job_id}"
         self._created = created
         self._include_usage = include_usage
         self._images = images
+        self._one_call = one_call
         self._tally = Tally(model)
         self._content: list[str] = []
         self._thinking: list[str] = []
@@ -104,12 +118,12 @@ class ChatAnswer:
         Raises:
             DialectError: The chunk says that the job failed.
         """
-        self._take(chunk)
+        new = self._take(chunk)
         events = b""
         if chunk.thinking:
             events += self._delta({"content": "", "reasoning": chunk.thinking})
-        if chunk.content or chunk.tool_calls:
-            calls = [tool_call(call) for call in chunk.tool_calls]
+        if chunk.content or new:
+            calls = [tool_call(call) for call in new]
             told = {"tool_calls": calls} if calls else {}
             events += self._delta({"content": chunk.content, **told}, logprobs=True)
         if chunk.finish:
@@ -142,11 +156,14 @@ class ChatAnswer:
             answer["_debug_info"] = {"rendered_template": self._rendered, **counted}
         return dumps(answer) + b"\n"
 
-    def _take(self, chunk: Chunk) -> None:
+    def _take(self, chunk: Chunk) -> Sequence[dict[str, Any]]:
+        """Take in a chunk; the calls in it that are told."""
         self._tally.count(chunk)
-        self._calls += chunk.tool_calls
+        new = told_calls(chunk, self._calls, one_call=self._one_call)
+        self._calls += new
         self._logprobs += map(logprob, chunk.logprobs)
         self._finish = chunk.finish or self._finish
+        return new
 
     def _reason(self) -> str | None:
         if self._finish == "stop" and self._calls:

@@ -89,6 +89,7 @@ CHAT = _struct(
         "response_format": pointer(_RESPONSE_FORMAT),
         "tools": array(_TOOL, go="[]api.Tool"),
         "tool_choice": ANY,
+        "parallel_tool_calls": _FLAG,
         "reasoning": pointer(_struct("Reasoning", {"effort": STRING})),
         "reasoning_effort": pointer(STRING),
         "logprobs": _FLAG,

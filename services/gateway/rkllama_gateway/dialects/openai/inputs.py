@@ -23,7 +23,7 @@ from rkllama_gateway.dialects.gotext import quote
 from rkllama_gateway.dialects.openai import bodies
 from rkllama_gateway.dialects.openai.messages import go_type, image, joined, role, tool_call
 from rkllama_gateway.dialects.openai.requests import MISSING, Run, schema_of, thinking
-from rkllama_gateway.dialects.openai.tools import Tool, offered
+from rkllama_gateway.dialects.openai.tools import Tool, nameless, offered, unsupported
 
 LOGPROBS = "message.output_text.logprobs"
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
@@ -74,6 +74,7 @@ def parse_response(body: bytes) -> ResponseRequest:
         messages=tuple(messages),
         tools=choice.tools,
         forced_tools=choice.forced,
+        one_call=not fields.get("parallel_tool_calls", True),
         think=thinking(effort),
         format=_format(fields.get("text", {}).get("format", {})),
         top_logprobs=fields.get("top_logprobs", 0)
@@ -138,12 +139,13 @@ def _tools(items: list[Any]) -> tuple[tuple[Tool, ...], dict[str, tuple[str, str
     namespaces: dict[str, tuple[str, str]] = {}
     for at, item in enumerate(items):
         match item:
-            case {"type": "function", "name": str()}:
-                tools.append(_tool(item, item["name"]))
+            case {"type": "function"}:
+                tools.append(_tool(item, _name(item, at)))
             case {"type": "namespace", "name": str(space), "tools": list(inner)}:
                 for tool in inner:
                     match tool:
-                        case {"type": "function", "name": str(name)}:
+                        case {"type": "function"}:
+                            name = _name(tool, at)
                             flat = f"{space}{_SEPARATOR}{name}"
                             namespaces[flat] = (space, name)
                             tools.append(_tool(tool, flat))
@@ -152,10 +154,17 @@ def _tools(items: list[Any]) -> tuple[tuple[Tool, ...], dict[str, tuple[str, str
             case {"type": str(kind)} if kind.startswith(_WEB):
                 continue
             case {"type": str(kind)}:
-                raise DialectError(400, f"tools[{at}]: unsupported tool type: {quote(kind)}")
+                raise unsupported(at, kind)
             case _:
                 raise DialectError(400, f"tools[{at}]: invalid tool")
     return tuple(tools), namespaces
+
+
+def _name(item: Mapping[str, Any], at: int) -> str:
+    name = item.get("name")
+    if not isinstance(name, str) or not name:
+        raise nameless(at)
+    return name
 
 
 def _tool(item: Mapping[str, Any], name: str) -> Tool:
@@ -179,10 +188,12 @@ class _Reader:
     def read(self, item: Any, place: str) -> None:
         """Take in the next item."""
         match item:
-            case {"type": "message" | "" | None} | {"role": str()}:
+            case {"type": "message" | "" | None}:
+                self._message(item, place)
+            case {"role": str()} if "type" not in item:
                 self._message(item, place)
             case {"type": "function_call"}:
-                self._call(item)
+                self._call(item, place)
             case {"type": "function_call_output"}:
                 self._output(item, place)
             case {"type": "reasoning"}:
@@ -199,12 +210,23 @@ class _Reader:
     def _message(self, item: Mapping[str, Any], place: str) -> None:
         text, images = _content(item.get("content"), f"{place}.content")
         said = role(str(item.get("role", "")))
+        last = self.messages[-1] if self.messages else None
+        if last is not None and said == last.role == "assistant" and last.tool_calls:
+            # Said between a call and its output, which has to follow the call.
+            whole = {
+                "content": joined([last.content, text]),
+                "thinking": joined([last.thinking, self._thought(said)]),
+            }
+            self.messages[-1] = last.model_copy(update=whole)
+            return
         self.messages.append(
             ChatMessage(role=said, content=text, images=images, thinking=self._thought(said))
         )
 
-    def _call(self, item: Mapping[str, Any]) -> None:
-        name = str(item.get("name", ""))
+    def _call(self, item: Mapping[str, Any], place: str) -> None:
+        name = item.get("name")
+        if not isinstance(name, str) or not name:
+            raise DialectError(400, f"{place}: a call has no name")
         if space := item.get("namespace"):
             name = f"{space}{_SEPARATOR}{name}"
         call_id = str(item.get("call_id") or item.get("id") or "")

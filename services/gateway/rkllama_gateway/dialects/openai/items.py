@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from rkllama_protocol.codec import Chunk
 
-from rkllama_gateway.dialects.openai.answers import logprob
+from rkllama_gateway.dialects.openai.answers import logprob, told_calls
 
 Event = tuple[str, dict[str, Any]]
 
@@ -23,13 +23,19 @@ Event = tuple[str, dict[str, Any]]
 class Items:
     """The items of one response, in order; at most the last of them is open."""
 
-    def __init__(self, job_id: str, namespaces: Mapping[str, tuple[str, str]]) -> None:
-        """`namespaces` says which names of tools stand for a namespace and a name in it."""
+    def __init__(
+        self, job_id: str, namespaces: Mapping[str, tuple[str, str]], *, one_call: bool = False
+    ) -> None:
+        """`namespaces` says which names of tools stand for a namespace and a name in it.
+
+        `one_call` drops every call but the first.
+        """
         self._job_id = job_id
         self._namespaces = namespaces
+        self._one_call = one_call
         self._items: list[dict[str, Any]] = []
         self._open: _Growing | None = None
-        self._calls = 0
+        self._calls: list[dict[str, Any]] = []
         self._logprobs: list[dict[str, Any]] = []
         """Not told yet: a token's text may come only with a later one."""
 
@@ -45,7 +51,7 @@ class Items:
             yield from self._grow("reasoning", chunk.thinking)
         if chunk.content:
             yield from self._grow("message", chunk.content)
-        for call in chunk.tool_calls:
+        for call in told_calls(chunk, self._calls, one_call=self._one_call):
             yield from self.close("completed")
             yield from self._call(call)
 
@@ -82,7 +88,7 @@ class Items:
         arguments = orjson.dumps(function.get("arguments", {})).decode()
         space, name = self._namespaces.get(function["name"], ("", function["name"]))
         item = {
-            "id": f"fc_{self._job_id}_{self._calls}",
+            "id": f"fc_{self._job_id}_{len(self._calls)}",
             "type": "function_call",
             "status": "in_progress",
             "call_id": call["id"],
@@ -90,7 +96,7 @@ class Items:
             "arguments": "",
             **({"namespace": space} if space else {}),
         }
-        self._calls += 1
+        self._calls.append(call)
         at = len(self._items)
         place = {"item_id": item["id"], "output_index": at}
         yield "response.output_item.added", {"output_index": at, "item": item}

@@ -20,7 +20,7 @@ from rkllama_gateway.dialects.gojson import decode
 from rkllama_gateway.dialects.gotext import quote
 from rkllama_gateway.dialects.openai import bodies
 from rkllama_gateway.dialects.openai.messages import conversation, go_type
-from rkllama_gateway.dialects.openai.tools import Tool, offered
+from rkllama_gateway.dialects.openai.tools import Tool, named, offered
 from rkllama_gateway.dialects.rules import check_top_logprobs
 
 MISSING = "EOF"
@@ -60,6 +60,8 @@ class Run:
     """With it, the one message is a prompt, and the model fills the middle."""
     tools: tuple[Tool, ...] = ()
     forced_tools: tuple[str, ...] = ()
+    one_call: bool = False
+    """Whether only the first call of an answer is told."""
     think: bool | str | None = None
     format: Literal["json"] | dict[str, Any] | None = None
     top_logprobs: int | None = None
@@ -94,9 +96,7 @@ def parse_chat(body: bytes) -> Run:
         raise DialectError(400, "[] is too short - 'messages'")
     _one_choice(fields)
     messages = conversation(fields["messages"])
-    choice = offered(
-        tuple(tool for tool in fields.get("tools", ()) if tool), fields.get("tool_choice")
-    )
+    choice = offered(named(fields.get("tools", ())), fields.get("tool_choice"))
     most = fields.get("max_completion_tokens", fields.get("max_tokens"))
     effort = fields.get("reasoning_effort") or fields.get("reasoning", {}).get("effort")
     return Run(
@@ -109,6 +109,7 @@ def parse_chat(body: bytes) -> Run:
         messages=messages,
         tools=choice.tools,
         forced_tools=choice.forced,
+        one_call=not fields.get("parallel_tool_calls", True),
         think=thinking(effort),
         format=_response_format(fields.get("response_format", {})),
         top_logprobs=fields.get("top_logprobs", 0) if fields.get("logprobs") else None,

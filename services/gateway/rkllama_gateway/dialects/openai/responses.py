@@ -30,7 +30,7 @@ class ResponseAnswer:
         self._asked = asked
         self._id = f"resp_{job_id}"
         self._created = created
-        self._items = Items(job_id, asked.namespaces)
+        self._items = Items(job_id, asked.namespaces, one_call=asked.run.one_call)
         self._tally = Tally(asked.run.model)
         self._thought = 0
         """Tokens until the thinking was over."""

@@ -30,6 +30,34 @@ class Offered:
     """Names; the answer is a call of one of them."""
 
 
+def named(given: Iterable[Tool]) -> tuple[Tool, ...]:
+    """The tools of a chat; nothing in their place is none.
+
+    Raises:
+        DialectError: One is no function, or has no name, so that it could never be called.
+    """
+    tools = []
+    for at, tool in enumerate(given):
+        if not tool:
+            continue
+        if (kind := tool.get("type") or "function") != "function":
+            raise unsupported(at, kind)
+        if not name_of(tool):
+            raise nameless(at)
+        tools.append(tool)
+    return tuple(tools)
+
+
+def unsupported(at: int, kind: str) -> DialectError:
+    """The refusal of a tool of a kind that is not known here."""
+    return DialectError(400, f"tools[{at}]: unsupported tool type: {quote(kind)}")
+
+
+def nameless(at: int) -> DialectError:
+    """The refusal of a tool that cannot be called."""
+    return DialectError(400, f"tools[{at}]: a tool has no name")
+
+
 def name_of(tool: Tool) -> str:
     """A tool's name, in the shape that templates print."""
     function = tool.get("function") or {}

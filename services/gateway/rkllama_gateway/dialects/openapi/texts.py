@@ -131,6 +131,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
             "`none`, `auto`, `required`, or the function that has to be called; or the tools that are "
             "allowed."
         ),
+        "parallel_tool_calls": "False: only the first call of an answer is told.",
         "reasoning": "How hard to think.",
         "reasoning_effort": "The same, and comes before it.",
     },
@@ -165,7 +166,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
             "`none`, `auto`, `required`, or the function that has to be called; or the tools that are "
             "allowed."
         ),
-        "parallel_tool_calls": "Only repeated in the answer.",
+        "parallel_tool_calls": "False: only the first call of an answer is told.",
         "text": "What the text has to be.",
         "reasoning": "How hard to think.",
         "include": "`message.output_text.logprobs` is honoured.",
