@@ -6,7 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from anthropic.types import message_count_tokens_params as counts
+from anthropic.types import message_create_params as messages
+from openai.types import completion_create_params as completions
+from openai.types import embedding_create_params as embeddings
+from openai.types.chat import completion_create_params as chats
+from openai.types.responses import response_create_params as responses
 from rkllama_gateway.dialects.anthropic import bodies as anthropic
+from rkllama_gateway.dialects.gokinds import Kind
 from rkllama_gateway.dialects.ollama import bodies
 from rkllama_gateway.dialects.openai import bodies as openai
 from rkllama_gateway.dialects.openapi.operations import OPERATIONS
@@ -77,28 +84,41 @@ def test_figures_and_names_are_the_codes_own() -> None:
     assert set(re.findall(r"`(\w+)`", options[1])) <= KINDS.keys()
 
 
-def test_every_field_of_openais_requests_is_told() -> None:
-    section = TEXT.split("## OpenAI's API")[1].split("\n## ")[0]
-    rows = {row.split("`")[1]: row for row in section.splitlines() if row.startswith("| `/v1/")}
-    for path, kind in (
-        ("/v1/chat/completions", openai.CHAT),
-        ("/v1/completions", openai.COMPLETION),
-        ("/v1/embeddings", openai.EMBEDDING),
-        ("/v1/responses", openai.RESPONSES),
-    ):
-        for name in kind.schema["properties"]:
-            assert f"`{name}`" in rows[path], f"{path} {name}"
+def rows(title: str) -> dict[str, str]:
+    """Path to its row in the table of a dialect."""
+    section = TEXT.split(f"## {title}")[1].split("\n## ")[0]
+    return {row.split("`")[1]: row for row in section.splitlines() if row.startswith("| `/v1/")}
 
 
-def test_every_field_and_block_of_anthropics_requests_is_told() -> None:
+@pytest.mark.parametrize(
+    ("path", "read", "sent"),
+    [
+        ("/v1/chat/completions", openai.CHAT, chats.CompletionCreateParamsBase),
+        ("/v1/completions", openai.COMPLETION, completions.CompletionCreateParamsBase),
+        ("/v1/embeddings", openai.EMBEDDING, embeddings.EmbeddingCreateParams),
+        ("/v1/responses", openai.RESPONSES, responses.ResponseCreateParamsBase),
+    ],
+)
+def test_every_field_of_openais_requests_is_told(path: str, read: Kind, sent: type) -> None:
+    """Those that are read here, and those that the client can send."""
+    for name in {*read.schema["properties"], *sent.__annotations__}:
+        assert f"`{name}`" in rows("OpenAI's API")[path], name
+
+
+@pytest.mark.parametrize(
+    ("path", "read", "sent"),
+    [
+        ("/v1/messages", anthropic.MESSAGES, messages.MessageCreateParamsBase),
+        ("/v1/messages/count_tokens", anthropic.COUNT_TOKENS, counts.MessageCountTokensParams),
+    ],
+)
+def test_every_field_of_anthropics_requests_is_told(path: str, read: Kind, sent: type) -> None:
+    for name in {*read.schema["properties"], *sent.__annotations__}:
+        assert f"`{name}`" in rows("Anthropic's API")[path], name
+
+
+def test_every_content_block_of_anthropics_requests_is_told() -> None:
     section = TEXT.split("## Anthropic's API")[1].split("\n## ")[0]
-    rows = {row.split("`")[1]: row for row in section.splitlines() if row.startswith("| `")}
-    for path, kind in (
-        ("/v1/messages", anthropic.MESSAGES),
-        ("/v1/messages/count_tokens", anthropic.COUNT_TOKENS),
-    ):
-        for name in kind.schema["properties"]:
-            assert f"`{name}`" in rows[path], f"{path} {name}"
     blocks = FIELDS["anthropic.ContentBlock"]["type"]
     for block in re.findall(r"`(\w+)`", blocks):
         assert f"`{block}`" in section

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import string
 from collections import Counter
 from itertools import pairwise
@@ -38,6 +39,12 @@ def through(
     return total.then(parser.flush())
 
 
+def byte_by_byte(text: str) -> list[str]:
+    """What each byte completes, as of a tokenizer whose tokens are bytes."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    return [decoder.decode(bytes([byte])) for byte in text.encode()]
+
+
 def calls(delta: Delta) -> tuple[tuple[str, object], ...]:
     functions = [call["function"] for call in delta.tool_calls]
     assert [function["index"] for function in functions] == list(range(len(functions)))
@@ -50,8 +57,10 @@ def cut(text: str, places: set[int]) -> list[str]:
 
 @pytest.mark.parametrize("output", OUTPUTS, ids=str)
 def test_an_output_means_what_it_means(output: Output) -> None:
-    """At once and a character at a time; other cuts are below."""
-    for parts in ([output.text], list(output.text)):
+    """At once, a character and a byte at a time, and cut in two at every place; more cuts are below."""
+    text = output.text
+    in_two = ([text[:at], text[at:]] for at in range(1, len(text)))
+    for parts in ([text], list(text), byte_by_byte(text), *in_two):
         delta = through(parts, TEMPLATES[output.family])
 
         assert delta.thinking == output.thinking
