@@ -12,7 +12,8 @@ import numpy as np
 import ollama
 import pytest
 from ollama import Message
-from rkllama_store.catalog import BUNDLED, CHATML
+from rkllama_modelfile.template_twins import SMOLLM2
+from rkllama_store.catalog import BUNDLED
 from rkllm_bindings.emulator import ModelScript, Reply, read_trace
 
 from tests.emulated import emulated, model_files
@@ -108,7 +109,7 @@ def test_the_messages_come_before_what_is_asked(client: ollama.Client, made: str
 
 def test_from_files_it_is_the_same_model(client: ollama.Client, made: str, weights: Path) -> None:
     digest = client.create_blob(weights)
-    records = list(client.create(made, files={weights.name: digest}, template=CHATML, stream=True))
+    records = list(client.create(made, files={weights.name: digest}, template=SMOLLM2, stream=True))
     statuses = [record.status for record in records]
 
     assert digest == str(BUNDLED.weights.digest)

@@ -8,20 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rkllama_modelfile.template_twins import SMOLLM2
 from rkllama_protocol.names import Digest, ModelName
 
 from rkllama_store.manifests import Manifest, MediaType
 
 APACHE_2 = "Apache-2.0\nhttps://www.apache.org/licenses/LICENSE-2.0\n"
-
-CHATML = (
-    "{%- for message in messages -%}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
-)
-"""ChatML with nothing added: SmolLM2's own template puts a system prompt in front, with which the
-small model answers worse (7 of 16 right against 16 of 16)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +67,14 @@ BUNDLED = Entry(
         digest=Digest("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
         size=98_362_432,
     ),
-    template=CHATML,
+    template=SMOLLM2,
     license=APACHE_2,
 )
-"""Installed with the product, and so there without a network."""
+"""Installed with the product, and so there without a network.
+
+The template is the one of the model's name in Ollama's library: the model's own puts a system prompt in front of
+everything, with which it answers worse (7 of 16 right against 16 of 16), and has no place for tools.
+"""
 
 ALL_MINILM = Entry(
     names=(

@@ -32,7 +32,7 @@ from rkllama_protocol.messages import (
     TagsRequest,
 )
 from rkllama_protocol.subjects import StoreVerb
-from rkllama_store.catalog import BUNDLED, CHATML
+from rkllama_store.catalog import BUNDLED
 
 WEIGHTS = BUNDLED.weights.digest
 TIMEOUT_S = 20.0
@@ -63,8 +63,8 @@ async def test_the_bundled_model_is_pulled(client: Any) -> None:
     assert seen[-3:] == ["verifying sha256 digest", "writing manifest", "success"]
     assert list(range(len(records))) == [record.seq for record in records]
     assert [record.seq for record in records if record.done] == [records[-1].seq]
-    assert model.template == CHATML
-    assert model.capabilities == ("completion",)
+    assert model.template == template_twins.SMOLLM2
+    assert model.capabilities == ("completion", "tools")
     assert {"tokenizer.json", "tokenizer_config.json", "generation_config.json"} < {
         layer.name for layer in model.layers
     }
