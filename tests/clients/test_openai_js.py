@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rkllama_service.keys import Keys, Scope, new_key
 
+from tests.clients.conftest import models
 from tests.clients.programs import node
 from tests.emulated import emulated
 
@@ -98,6 +99,17 @@ def test_errors_have_their_class(url: str) -> None:
     assert seen["missing"]["error"]["message"] == "model 'nobody' not found"
     assert (seen["bad"]["kind"], seen["bad"]["status"]) == ("BadRequestError", 400)
     assert (seen["streamed"]["kind"], seen["streamed"]["status"]) == ("NotFoundError", 404)
+
+
+def test_a_busy_server_says_when_to_come_back(tmp_path: Path) -> None:
+    with emulated(tmp_path, "abi-1.3.0", RKLLAMA_GATEWAY_MAX_WAITING="1") as stack:
+        models(stack, tmp_path)
+        seen = run("busy", stack.url)
+
+    assert (seen["refused"]["kind"], seen["refused"]["status"]) == ("InternalServerError", 503)
+    assert seen["refused"]["error"]["message"].startswith("server busy, please try again.")
+    assert int(seen["refused"]["retryAfter"]) >= 1
+    assert seen["waiting"] == "APIUserAbortError"
 
 
 def test_a_key_is_asked_for(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import base64
 import json
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -193,6 +193,27 @@ def test_parallel_calls_are_streamed_whole(client: openai.OpenAI) -> None:
     assert [event.name for event in done] == ["add", "multiply"]
 
 
+def test_parallel_calls_can_be_turned_off(client: openai.OpenAI) -> None:
+    chat = client.chat.completions.create(
+        model="able",
+        messages=asked("Do both."),
+        tools=tools(),
+        parallel_tool_calls=False,
+        reasoning_effort="none",
+    )
+    response = client.responses.create(
+        model="able",
+        input="Do both.",
+        tools=tools(flat=True),
+        parallel_tool_calls=False,
+        reasoning={"effort": "none"},
+    )
+
+    calls = chat.choices[0].message.tool_calls or []
+    assert [call.to_dict()["function"]["name"] for call in calls] == ["add"]
+    assert [item.name for item in response.output if item.type == "function_call"] == ["add"]
+
+
 def test_a_choice_of_no_tools_is_heard(client: openai.OpenAI) -> None:
     """The template lists the tools; without any, this model thinks of none."""
     answer = client.chat.completions.create(
@@ -372,11 +393,38 @@ def test_models_are_listed_and_retrieved(client: openai.OpenAI) -> None:
 # ------------------------------------------------------------------------------ what goes wrong
 
 
-def test_a_client_that_leaves_frees_the_board(npu: Stack, client: openai.OpenAI) -> None:
-    before = npu.runs(outcome="aborted")
+def leave_a_chat(client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(model="endless", messages=asked("Go."), stream=True)
     next(stream)
     stream.close()
+
+
+def leave_a_completion(client: openai.OpenAI) -> None:
+    stream = client.completions.create(model="endless", prompt="Go.", stream=True)
+    next(stream)
+    stream.close()
+
+
+def leave_a_response(client: openai.OpenAI) -> None:
+    with client.responses.stream(model="endless", input="Go.") as stream:
+        next(event for event in stream if event.type == "response.output_text.delta")
+
+
+def wait_no_longer(client: openai.OpenAI) -> None:
+    """Not a stream: nothing has been sent when the client gives up."""
+    patient = client.with_options(timeout=2)
+    with pytest.raises(openai.APITimeoutError):
+        patient.chat.completions.create(model="endless", messages=asked("Go."))
+
+
+@pytest.mark.parametrize(
+    "leave", [leave_a_chat, leave_a_completion, leave_a_response, wait_no_longer]
+)
+def test_a_client_that_leaves_frees_the_board(
+    npu: Stack, client: openai.OpenAI, leave: Callable[[openai.OpenAI], None]
+) -> None:
+    before = npu.runs(outcome="aborted")
+    leave(client)
 
     wait_until("the engine to report it", lambda: npu.runs(outcome="aborted") > before)
     answer = client.chat.completions.create(model="plain", messages=asked("Say hello."))

@@ -13,7 +13,8 @@ async function failed(call) {
   try {
     await call();
   } catch (error) {
-    return { kind: error.constructor.name, status: error.status, error: error.error };
+    const retryAfter = error.headers?.get("retry-after") ?? null;
+    return { kind: error.constructor.name, status: error.status, error: error.error, retryAfter };
   }
   return null;
 }
@@ -126,6 +127,27 @@ await run({
       client.responses.create({ model: "nobody", input: "Hello?", stream: true }),
     ),
   }),
+
+  // One answer runs, one waits, and the queue has no more room.
+  busy: async () => {
+    const ask = (leaving) =>
+      client.chat.completions.create(
+        { model: "endless", messages: asked("Go."), stream: true },
+        { signal: leaving.signal },
+      );
+    const [first, second] = [new AbortController(), new AbortController()];
+    const running = await ask(first);
+    const waiting = ask(second).catch((error) => error.constructor.name);
+    const queued = async () => {
+      const answer = await fetch(`${process.env.RKLLAMA_URL}/api/ps`);
+      return (await answer.json()).queue?.length;
+    };
+    while (!(await queued()));
+    const refused = await failed(() => ask(new AbortController()));
+    second.abort();
+    running.controller.abort();
+    return { refused, waiting: await waiting };
+  },
 
   locked: async () => {
     const known = new OpenAI({ ...options, apiKey: process.env.RKLLAMA_TEST_KEY });
