@@ -16,6 +16,7 @@ from starlette.responses import Response
 from rkllama_gateway.admission import terms_of
 from rkllama_gateway.answering import Answer, AnswerResponse, Record
 from rkllama_gateway.connection import JSON, JSON_IN_STREAM, ErrorWriter, refusal_headers
+from rkllama_gateway.dialects import targets
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.openai import failures, jobs, models, requests
 from rkllama_gateway.dialects.openai.answers import ChatAnswer, CompletionAnswer
@@ -24,6 +25,7 @@ from rkllama_gateway.dialects.openai.failures import failure
 from rkllama_gateway.dialects.openai.inputs import parse_response
 from rkllama_gateway.dialects.openai.packed import unpacked
 from rkllama_gateway.dialects.openai.responses import ResponseAnswer
+from rkllama_gateway.dialects.openai.transcriptions import cannot, parse_transcription
 from rkllama_gateway.gateway import Gateway
 from rkllama_gateway.reading import TOO_LARGE, LingeringResponse, read
 
@@ -69,6 +71,7 @@ class OpenAIRoutes:
             ("/v1/completions", "POST", self.completion),
             ("/v1/embeddings", "POST", self.embeddings),
             ("/v1/responses", "POST", self.response),
+            ("/v1/audio/transcriptions", "POST", self.transcription),
             ("/v1/models", "GET", self.models),
             ("/v1/models/{model}", "GET", self.model),
         ):
@@ -158,6 +161,21 @@ class OpenAIRoutes:
             errors=answer,
             stream_headers=RESPONSE_EVENTS,
         )
+
+    async def transcription(self, request: Request) -> Response:
+        """`POST /v1/audio/transcriptions`: no model here hears."""
+        content_type = request.headers.get("content-type", "")
+        try:
+            typed = await self._read(request, lambda body: parse_transcription(content_type, body))
+        except DialectError as error:
+            return _rejected(error)
+        try:
+            name = targets.target(typed, empty=DialectError(400, targets.REQUIRED))
+            return _refused(cannot(await self._gateway.catalog.resolve(name)))
+        except DialectError as error:
+            return _refused(error)
+        except RkllamaError as error:
+            return _refused(failure(error, typed=typed))
 
     async def _infer(
         self,

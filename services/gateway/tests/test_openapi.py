@@ -147,7 +147,7 @@ async def test_answers_over_a_socket_are_what_it_says(stage: Staged) -> None:
                 path = each.path.replace("{key}", "k")
                 answer = await on.client.request(each.method, path, content=b"{}")
                 assert answer.status_code == each.status, each.path
-                check("Error", answer.json())
+                check(each.error, answer.json())
         served = (await on.client.get("/openapi.json")).json()
         asked = on.post("/api/embed", input="x")
         attempt = await on.worker.take()

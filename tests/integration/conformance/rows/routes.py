@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.integration.conformance.matching import ABSENT, Match
 from tests.integration.conformance.shapes import NOT_FOUND, answered, plain
 from tests.integration.conformance.table import (
@@ -49,6 +51,24 @@ def shown(status: int, location: str, reason: str) -> Expected:
 
 
 PERMANENTLY, FOR_NOW = "Moved Permanently", "Temporary Redirect"
+
+
+FORM = "multipart/form-data; boundary=X"
+NO_FORM = "request Content-Type isn't multipart/form-data"
+PLAIN = "registry.ollama.ai/library/plain:latest"
+
+
+def openai_error(text: str, kind: str = "invalid_request_error") -> dict[str, object]:
+    """An error as OpenAI shapes it."""
+    return {"error": {"message": text, "type": kind, "param": None, "code": None}}
+
+
+def speech(model: str) -> str:
+    """A form with a model and a file."""
+    head = "--X\r\nContent-Disposition: form-data; name="
+    return (
+        f'{head}"model"\r\n\r\n{model}\r\n{head}"file"; filename="a.wav"\r\n\r\nRIFF\r\n--X--\r\n'
+    )
 
 
 GREETING = Expected(
@@ -149,6 +169,30 @@ ROWS: tuple[Row, ...] = (
     ),
     row("1.1", "POST //api/chat is moved", post("//api/chat", {}), moved(307, "/api/chat")),
     row("1.1", "DELETE /api//delete is moved", delete("/api//delete"), moved(307, "/api/delete")),
+    row(
+        "3.6",
+        "speech in no form",
+        post("/v1/audio/transcriptions", {}),
+        answered(openai_error(f"failed to parse multipart form: {NO_FORM}"), status=400),
+    ),
+    *(
+        row(
+            "3.6",
+            f"speech for {model}",
+            post("/v1/audio/transcriptions", speech(model), headers={"Content-Type": FORM}),
+            Expected(
+                status=status,
+                kind="plain",
+                body=json.dumps(openai_error(text, kind), separators=(",", ":")) + "\n",
+                headers={"content-type": "application/json"},
+            ),
+        )
+        for model, status, kind, text in (
+            ("plain", 400, "invalid_request_error", f"{PLAIN} does not support audio"),
+            ("nope", 404, "not_found_error", "model 'nope' not found"),
+            ("a b", 400, "invalid_request_error", "invalid model name"),
+        )
+    ),
     row("1.1", "a query does not matter", get("/api/version?x=1"), VERSION),
     row(
         "1.3",

@@ -16,6 +16,7 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 EVENTS = "text/event-stream"
 TEXT = "text/plain"
+FORM = "multipart/form-data"
 OPENAPI = "3.1.1"
 ABOUT = (
     "Ollama's API for Rockchip NPUs. As with Ollama, the Content-Type of a request is not looked "
@@ -45,6 +46,8 @@ class Operation:
     body: Kind | None = None
     blob: bool = False
     """Any bytes are the body."""
+    form: bool = False
+    """A form with a file is the body."""
     reply: str = ""
     """Component that is the answer; empty: there is none but the status."""
     lines: bool = False
@@ -196,6 +199,14 @@ OPERATIONS = (
         "OpenAI: makes a response; nothing is kept of it.",
         events=True,
     ),
+    Operation(
+        method="post",
+        path="/v1/audio/transcriptions",
+        form=True,
+        error="openai.Error",
+        status=400,
+        text="OpenAI: fails, for no model here hears.",
+    ),
     _openai("/v1/models", None, "openai.Models", "OpenAI: every model."),
     _openai("/v1/models/{model}", None, "openai.Model", "OpenAI: one model."),
     Operation(
@@ -275,7 +286,19 @@ def _described(operation: Operation) -> dict[str, Any]:
         described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
     if operation.blob:
         described["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
+    if operation.form:
+        described["requestBody"] = {"required": True, "content": {FORM: {"schema": _FORM}}}
     return described
+
+
+_FORM = {
+    "type": "object",
+    "required": ["model", "file"],
+    "properties": {
+        "model": {"type": "string"},
+        "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+    },
+}
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
