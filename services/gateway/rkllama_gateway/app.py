@@ -149,11 +149,17 @@ class Edge:
         verdict = hosts.judge_origin(request.method, origin=origin, host=host, extra=self._origins)
         answer: ASGIApp = self._app
         if verdict.status:
-            answer = Response(status_code=verdict.status)
+            answer = _bare(request, verdict.status)
         elif self._check_host and not hosts.host_allowed(
             host, hostname=self._hostname, own_addresses=frozenset()
         ):
-            answer = Response(status_code=403)
+            answer = _bare(request, 403)
+        elif (
+            self._check_host
+            and request.method == "OPTIONS"
+            and hosts.named_here(host, hostname=self._hostname)
+        ):
+            answer = _bare(request, 204)
         elif (refusal := await self._guard.admit(scope)) is not None:
             request.state.rejected = "auth"
             answer = _no_entry(request, refusal)
@@ -169,6 +175,13 @@ class Edge:
         # Whoever turns a request away, here or further in, notes why.
         if (reason := scope.get("state", {}).get("rejected")) is not None:
             self._metrics.rejected(reason)
+
+
+def _bare(request: Request, status: int) -> Response:
+    """An answer without a body; the router has looked at the method before, and told it."""
+    methods = routes.allowed(request.scope["path"])
+    told = methods and request.method not in methods
+    return Response(status_code=status, headers={"allow": ", ".join(methods)} if told else {})
 
 
 def _no_entry(request: Request, refusal: Refusal) -> Response:

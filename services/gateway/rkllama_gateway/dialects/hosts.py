@@ -128,14 +128,22 @@ def host_allowed(host: str, *, hostname: str, own_addresses: frozenset[str] = fr
         hostname: What this machine calls itself.
         own_addresses: IP addresses of its interfaces.
     """
-    name = _without_port(host).lower()
-    if name in ("", "localhost", hostname.lower()) or name.endswith(_LOCAL_SUFFIXES):
+    if named_here(host, hostname=hostname):
         return True
-    address = _address(name)
+    address = _address(_without_port(host).lower())
     if address is None:
         return False
     private = any(address.version == net.version and address in net for net in _PRIVATE)
     return private or address.is_loopback or address.is_unspecified or str(address) in own_addresses
+
+
+def named_here(host: str, *, hostname: str) -> bool:
+    """Whether the header `Host` has no address, but a name of this machine or of a local network.
+
+    To these Ollama answers every OPTIONS with 204 (`allowedHostsMiddleware`).
+    """
+    name = _without_port(host).lower()
+    return name in ("", "localhost", hostname.lower()) or name.endswith(_LOCAL_SUFFIXES)
 
 
 def _without_port(host: str) -> str:

@@ -132,6 +132,35 @@ ROWS: tuple[Row, ...] = (
     ),
     *(row("1.11", f"host {h!r}", get("/api/version", host=h), VERSION) for h in HOSTS),
     *(row("1.11", f"not host {h!r}", get("/api/version", host=h), REFUSED) for h in FOREIGN_HOSTS),
+    *(
+        row(
+            "1.11",
+            f"OPTIONS at {h!r}, without an origin",
+            ask("OPTIONS", path, host=h),
+            Expected(
+                status=204,
+                kind="empty",
+                headers={"allow": allow, "access-control-allow-origin": ABSENT},
+            ),
+        )
+        for h, path, allow in (
+            ("localhost:11434", "/api/chat", "POST"),
+            ("x.local", "/api/tags", "HEAD, GET"),
+            ("localhost", "/nothing", ABSENT),
+        )
+    ),
+    row(
+        "1.11",
+        "a refused origin is told the methods too",
+        asks("/api/tags", "https://a.b", "POST"),
+        also(REFUSED, allow="HEAD, GET"),
+    ),
+    row(
+        "1.11",
+        "a preflight is told the methods too",
+        asks("/api/tags", ORIGIN, "OPTIONS"),
+        also(preflight(ORIGIN), allow="HEAD, GET"),
+    ),
     row("1.11", "hosts come before paths", get("/nothing", host="example.com"), REFUSED),
     row(
         "1.11",
