@@ -316,3 +316,23 @@ def test_a_file_that_was_changed_is_noticed_before_the_model_is_loaded_again(
     after = ask(client, "changed", "weather").message.content
 
     assert (before, after) == (SENTENCE, SENTENCE)
+
+
+def test_what_a_model_was_converted_for_is_known_once_it_was_loaded(
+    npu: Stack, http: httpx2.Client, client: ollama.Client, tmp_path: Path
+) -> None:
+    """The file does not say it; the library prints it. It stays known when the model goes."""
+
+    def context_length() -> int | None:
+        listed = http.get(f"{npu.url}/api/tags").json()["models"]
+        (model,) = (one for one in listed if one["name"] == "converted:latest")
+        found: int | None = model["details"].get("context_length")
+        return found
+
+    create(client, "converted", ModelScript(replies=HELLO, context_limit=2048), tmp_path)
+    before = context_length()
+    ask(client, "converted", "weather")
+    loaded = context_length()
+    client.generate("converted", keep_alive=0)
+
+    assert (before, loaded, context_length()) == (None, 2048, 2048)

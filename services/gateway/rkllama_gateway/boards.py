@@ -59,6 +59,8 @@ class Boards:
         self._bus = bus
         self._subjects = subjects
         self.observer: Observer[WorkerBeat] = Observer(WorkerBeat)
+        self.context_limits: dict[str, int] = {}
+        """Tokens that models were converted for, by their digests; as far as one was ever loaded."""
         self._roll = Roll()
 
     async def listen(self) -> None:
@@ -164,4 +166,7 @@ class Boards:
     def _on_beat(self, subject: str, data: bytes) -> None:
         beat = hear(WorkerBeat, subject, data)
         self.observer.note(beat.worker_id, beat)
+        for held in beat.models:
+            if held.context_limit is not None:
+                self.context_limits[held.digest] = held.context_limit
         self._roll.note(beat)

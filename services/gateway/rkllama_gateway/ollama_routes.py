@@ -134,7 +134,8 @@ class OllamaRoutes:
             models = await self._gateway.catalog.tags()
         except RkllamaError as error:
             return refuse(failure(error, Endpoint.TAGS))
-        return _json(listings.tags(TagsReply(models=models)))
+        limits = self._gateway.boards.context_limits
+        return _json(listings.tags(TagsReply(models=models), context_limits=limits))
 
     async def ps(self) -> Response:
         """`GET /api/ps`: the loaded models, by the workers' own word."""
@@ -156,6 +157,8 @@ class OllamaRoutes:
         catalog = self._gateway.catalog
         try:
             reply = await catalog.show(asked.name, verbose=asked.verbose)
+            limit = self._gateway.boards.context_limits.get(reply.model.digest)
+            reply = show.limited(reply, context_limit=limit)
             if not asked.verbose:
                 return _json(show.show(reply, asked, user_agent=agent))
             whole = await whole_metadata(reply.model, catalog, self._client)

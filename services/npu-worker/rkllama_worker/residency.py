@@ -50,6 +50,7 @@ class Resident:
     size: int
     size_vram: int = 0
     context_length: int = 0
+    context_limit: int | None = None
     num_ctx: int | None = None
     """What the job that loaded it asked for."""
     domains: range | None = None
@@ -82,6 +83,7 @@ class Resident:
             size=self.size,
             size_vram=self.size_vram,
             context_length=self.context_length,
+            context_limit=self.context_limit,
             num_ctx=self.num_ctx,
             state=self.state,
             expires_in_s=None if self.keep_alive_s < 0 else left,
@@ -239,6 +241,7 @@ class Residency:
         entry.size = ready.memory_bytes
         entry.size_vram = entry.size if ready.accelerator_bytes else 0
         entry.context_length = ready.context_length
+        entry.context_limit = ready.context_limit
         log.info("model loaded", extra={"model": model.name, "load_s": ready.load_ns / 1e9})
         return entry
 

@@ -24,6 +24,8 @@ class ResidentModel(Part):
     """Bytes of it that the accelerator uses."""
     context_length: int
     """Tokens; 0 while it loads."""
+    context_limit: int | None = None
+    """Tokens that its file was made for, where only loading it tells."""
     num_ctx: int | None = None
     """What the job that loaded it asked for; the model may have been able to give less."""
     state: Literal["loading", "ready", "unloading"]

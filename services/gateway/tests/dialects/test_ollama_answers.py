@@ -345,3 +345,16 @@ def test_a_load_that_a_board_did_is_answered_as_one_that_was_not_needed() -> Non
     for fresh in (chat_answer, generate_answer):
         loaded = collected(fresh("m"), (Chunk(seq=0, finish="load"),))
         assert loaded == fresh("m").idle("load", now_ns=NOW_NS)
+
+
+def test_a_list_tells_the_least_context_that_is_known() -> None:
+    other = BARE.model_copy(update={"digest": "sha256:" + "cd" * 32})
+    limits = {MODEL.digest: 99, other.digest: 77}
+    known = MODEL.model_copy(update={"details": ModelDetails(context_length=50)})
+
+    def lengths(*models: ResolvedModel) -> list[int]:
+        shown = json.loads(listings.tags(TagsReply(models=models), context_limits=limits))
+        return [model["details"]["context_length"] for model in shown["models"]]
+
+    assert lengths(known, other) == [50, 77]
+    assert lengths(known.model_copy(update={"details": ModelDetails(context_length=500)})) == [99]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from rkllama_gateway.dialects.ollama.admin import ShowRequest, parse_create
-from rkllama_gateway.dialects.ollama.show import show
+from rkllama_gateway.dialects.ollama.show import limited, show
 from rkllama_protocol.messages import (
     ADAPTER_TYPE,
     WEIGHTS_TYPE,
@@ -134,3 +134,32 @@ def test_the_template_of_a_models_files_is_shown_and_is_no_line_of_its_modelfile
     assert "TEMPLATE" not in files["modelfile"]
     assert told["template"] == "{{ b }}"
     assert "TEMPLATE {{ b }}" in told["modelfile"]
+
+
+@pytest.mark.parametrize(
+    ("known", "limit", "told"),
+    [
+        ({}, 4096, {"qwen2.context_length": 4096}),
+        (
+            {"general.architecture": "x"},
+            4096,
+            {"general.architecture": "x", "x.context_length": 4096},
+        ),
+        ({"qwen2.context_length": 32768}, 4096, {"qwen2.context_length": 4096}),
+        ({"qwen2.context_length": 2048}, 4096, {"qwen2.context_length": 2048}),
+        ({"qwen2.context_length": 2048}, None, {"qwen2.context_length": 2048}),
+    ],
+)
+def test_what_a_file_was_converted_for_is_known_once_it_was_loaded(
+    known: dict[str, Any], limit: int | None, told: dict[str, Any]
+) -> None:
+    facts = MODEL.model_copy(update={"details": ModelDetails(family="qwen2")})
+
+    assert limited(ShowReply(model=facts, model_info=known), context_limit=limit).model_info == told
+
+
+def test_of_a_model_of_an_unknown_family_no_context_is_told() -> None:
+    """There is no name to tell it under."""
+    facts = MODEL.model_copy(update={"details": ModelDetails()})
+
+    assert limited(ShowReply(model=facts), context_limit=4096).model_info == {}

@@ -85,6 +85,7 @@ class Engine:
         ready = EngineReady(
             load_ns=perf_counter_ns() - started_ns,
             context_length=model.runtime.context_length,
+            context_limit=model.runtime.context_limit,
             memory_bytes=_resident_bytes() + model.runtime.accelerator_bytes,
             accelerator_bytes=model.runtime.accelerator_bytes,
         )

@@ -96,6 +96,8 @@ class EngineReady(EngineMessage):
     load_ns: int
     context_length: int
     """Tokens."""
+    context_limit: int | None = None
+    """Tokens that the file was made for, where only loading it tells."""
     memory_bytes: int
     """What the process uses with the model loaded."""
     accelerator_bytes: int

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rkllama_protocol.messages import (
@@ -17,6 +18,8 @@ from rkllama_protocol.names import Digest
 from rkllama_gateway.dialects.gotext import dumps
 from rkllama_gateway.dialects.gotime import FOREVER_NS, local
 
+NO_LIMITS: Mapping[str, int] = MappingProxyType({})
+
 
 def version(text: str) -> bytes:
     """`text` is a bare semver: the level of Ollama's API that is spoken, not of this product."""
@@ -28,9 +31,14 @@ def status() -> bytes:
     return dumps({"cloud": {"disabled": True, "source": "env"}})
 
 
-def tags(reply: TagsReply) -> bytes:
-    """Every model, in the order of the store."""
-    return dumps({"models": [_tag(model) for model in reply.models]})
+def tags(reply: TagsReply, *, context_limits: Mapping[str, int] = NO_LIMITS) -> bytes:
+    """Every model, in the order of the store.
+
+    `context_limits` are what boards told of files by their models' digests; see `show.limited`.
+    """
+    return dumps(
+        {"models": [_tag(model, context_limits.get(model.digest)) for model in reply.models]}
+    )
 
 
 def ps(
@@ -99,14 +107,18 @@ def details(facts: ModelDetails, *, lengths: bool) -> dict[str, Any]:
     return shown
 
 
-def _tag(model: ResolvedModel) -> dict[str, Any]:
+def _tag(model: ResolvedModel, context_limit: int | None) -> dict[str, Any]:
+    facts = model.details
+    if context_limit is not None:
+        least = min(facts.context_length or context_limit, context_limit)
+        facts = facts.model_copy(update={"context_length": least})
     shown: dict[str, Any] = {
         "name": model.name,
         "model": model.name,
         "modified_at": model.modified_at,
         "size": model.size,
         "digest": Digest.parse(model.digest).hex,
-        "details": details(model.details, lengths=True),
+        "details": details(facts, lengths=True),
     }
     if model.capabilities:
         shown["capabilities"] = model.capabilities

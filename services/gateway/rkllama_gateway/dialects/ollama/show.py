@@ -66,6 +66,20 @@ def show(
     return dumps(shown)
 
 
+def limited(reply: ShowReply, *, context_limit: int | None) -> ShowReply:
+    """The facts with the context that the file was made for, which a board told once it had loaded it.
+
+    What a model was trained for, and so what stands there, is no less for a file that was made for more.
+    """
+    kind = reply.model_info.get("general.architecture") or reply.model.details.family
+    if context_limit is None or not kind:
+        return reply
+    name = f"{kind}.context_length"
+    known = reply.model_info.get(name)
+    least = min(known, context_limit) if isinstance(known, int) else context_limit
+    return reply.model_copy(update={"model_info": {**reply.model_info, name: least}})
+
+
 def parameters(values: Mapping[str, Any]) -> str:
     """The parameters of a model, one line each; a list has one for every item."""
     return "\n".join(f"{name:<{_NAME_WIDTH}} {_source(value)}" for name, value in _each(values))

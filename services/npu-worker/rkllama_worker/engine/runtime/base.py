@@ -110,6 +110,11 @@ class Runtime(Protocol):
         ...
 
     @property
+    def context_limit(self) -> int | None:
+        """Tokens that the file was made for, where that is known only from loading it; else None."""
+        ...
+
+    @property
     def usable_tokens(self) -> int:
         """The same without what the runtime keeps for itself."""
         ...

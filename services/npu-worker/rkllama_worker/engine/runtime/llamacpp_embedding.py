@@ -69,6 +69,11 @@ class LlamaCppEmbedder:
         return self._context_length
 
     @property
+    def context_limit(self) -> int | None:
+        """The file says it itself."""
+        return None
+
+    @property
     def usable_tokens(self) -> int:
         """All of them."""
         return self._context_length

@@ -119,6 +119,7 @@ class Rkllm:
         )
         self._model, said = self._open(config)
         self._context_length = self._model.config.max_context_len
+        self._context_limit = said.context_limit
         log.info(
             "rkllm model loaded",
             extra={
@@ -136,6 +137,11 @@ class Rkllm:
     def context_length(self) -> int:
         """Tokens of the context, those the library reserves included."""
         return self._context_length
+
+    @property
+    def context_limit(self) -> int | None:
+        """What the model was converted for, as the library prints it when it loads the model."""
+        return self._context_limit
 
     @property
     def usable_tokens(self) -> int:
