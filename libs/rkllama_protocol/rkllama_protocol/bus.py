@@ -177,7 +177,7 @@ class Bus:
             RkllamaError: What the other end failed with.
         """
         try:
-            msg = await self._client.request(subject, data, timeout=timeout_s)
+            msg = await self._request(subject, data, timeout_s)
         except NoRespondersError as error:
             raise UnreachableError(f"nobody answers on {subject}") from error
         except (NatsTimeoutError, TimeoutError) as error:
@@ -189,6 +189,16 @@ class Bus:
         if msg.headers and (code := msg.headers.get(ERROR_CODE)):
             raise from_wire(code, msg.headers.get(ERROR, ""))
         return msg.data
+
+    async def _request(self, subject: str, data: bytes, timeout_s: float) -> Msg:
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        try:
+            return await self._client.request(subject, data, timeout=timeout_s)
+        finally:
+            # nats-py waits with `wait_for`, which in Python 3.11 swallows a cancellation that meets the answer.
+            if task and task.cancelling() > before:
+                raise asyncio.CancelledError
 
     async def ask(self, subject: str, message: Message, reply: type[M], *, timeout_s: float) -> M:
         """Ask with a message, and decode the answer; errors as `request`."""

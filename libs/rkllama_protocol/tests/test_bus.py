@@ -55,6 +55,30 @@ async def test_nobody_there_is_said_at_once(bus: Bus, prefix: str) -> None:
         await bus.request(f"{prefix}.nobody", b"", timeout_s=20)
 
 
+async def test_a_request_that_is_cancelled_as_its_answer_comes_ends_cancelled(
+    bus: Bus, prefix: str
+) -> None:
+    """Whoever cancelled it waits for its end, and would wait for whatever the task does next."""
+    asking: asyncio.Task[bytes]
+
+    def cancel(_: str, data: bytes) -> None:
+        if data == b"answer":
+            asking.cancel()
+
+    # Answers travel on inboxes: this hears each one too, just before or just behind the request.
+    await bus.subscribe("_INBOX.>", cancel)
+    await bus.answer(f"{prefix}.echo", lambda _, __: b"answer")
+    tasks = []
+    for _ in range(50):
+        asking = asyncio.create_task(bus.request(f"{prefix}.echo", b"", timeout_s=20))
+        await asyncio.wait({asking})
+        tasks.append(asking)
+
+    cancelled = [task for task in tasks if task.cancelling()]
+    assert cancelled
+    assert all(task.cancelled() for task in cancelled)
+
+
 async def test_requests_of_one_server_run_side_by_side(bus: Bus, prefix: str) -> None:
     """A slow request must not hold up the next one, or a pull would stop every `show`."""
     go = asyncio.Event()
