@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
 from rkllama_protocol.errors import EngineDiedError, RuntimeFailedError, from_wire
@@ -112,12 +112,13 @@ class EngineProcess:
     async def run(
         self,
         job: bytes,
-        on_chunk: Callable[[bytes], None],
+        on_chunk: Callable[[bytes], Awaitable[None]],
         on_last: Callable[[bytes], None],
     ) -> RunEnded:
         """Run an encoded `Job`; returns when it is joined.
 
-        `on_chunk` gets each encoded chunk, in order, and `on_last` the terminal one.
+        `on_chunk` gets each encoded chunk, in order, and `on_last` the terminal one. While a chunk is
+        awaited, the engine gathers the next one.
 
         Raises:
             EngineDiedError: The process died, or spoke nonsense.
@@ -129,7 +130,8 @@ class EngineProcess:
             if frame.run != self._run:
                 continue
             if frame.kind is Kind.CHUNK:
-                on_chunk(frame.payload)
+                await on_chunk(frame.payload)
+                self._tell(Kind.MORE)
             elif frame.kind is Kind.LAST_CHUNK:
                 on_last(frame.payload)
             elif frame.kind is Kind.ENDED:
@@ -137,8 +139,7 @@ class EngineProcess:
 
     def abort(self) -> None:
         """Ask the run under way to end; harmless if there is none."""
-        if not self._writer.is_closing():
-            self._writer.write(pack(Kind.ABORT, self._run))
+        self._tell(Kind.ABORT)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -151,6 +152,10 @@ class EngineProcess:
         self.kill()
         await self._process.wait()
         self._close_output()
+
+    def _tell(self, kind: Kind) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(pack(kind, self._run))
 
     async def _load(self, spec: LoadSpec) -> EngineReady:
         self._model = spec.name

@@ -86,7 +86,6 @@ class Run:
         self._unwanted = asyncio.Event()
         """The run has to end before its time."""
         self._released = False
-        self._outbox: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     @property
     def _named(self) -> dict[str, str]:
@@ -131,14 +130,12 @@ class Run:
         """
         async with asyncio.TaskGroup() as tasks:
             lease = tasks.create_task(self._renew())
-            publisher = tasks.create_task(self._publish())
             try:
                 await self._execute(residency, prefill_s, silence)
             except RkllamaError as error:
                 self.failure = error
             finally:
-                self._end()
-                await publisher
+                await self._end()
                 lease.cancel()
                 self.over.set()
 
@@ -220,36 +217,31 @@ class Run:
                 return
             await asyncio.sleep(left_s)
 
-    def _keep(self, chunk: bytes) -> None:
+    async def _keep(self, chunk: bytes) -> None:
         self._heard_at = monotonic()
-        self._put(chunk)
+        await self._put(chunk)
 
     def _keep_last(self, chunk: bytes) -> None:
         self._heard_at = monotonic()
         self._last = chunk
 
-    def _put(self, chunk: bytes) -> None:
+    async def _put(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
-        self._outbox.put_nowait(chunk)
+        await self._bus.publish(self._reply, chunk)
 
     @property
     def _complete(self) -> bool:
         """Whether the engine sent a terminal chunk."""
         return self.ended is not None and not self.ended.aborted
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
         """Close the answer: with the failure, if it had no terminal chunk and anybody wants to know."""
         error = None if self._unwanted.is_set() else self.failure
         if self._last is not None:
-            self._put(self._last)
+            await self._put(self._last)
         elif error is not None and not self._complete:
             chunk = Chunk(seq=len(self._chunks), error_code=error.code, error_message=error.message)
-            self._put(encode_chunk(chunk))
-        self._outbox.put_nowait(None)
-
-    async def _publish(self) -> None:
-        while (chunk := await self._outbox.get()) is not None:
-            await self._bus.publish(self._reply, chunk)
+            await self._put(encode_chunk(chunk))
 
     async def replay(self, from_seq: int) -> None:
         """Publish again what the gateway lacks."""

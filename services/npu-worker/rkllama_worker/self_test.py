@@ -51,14 +51,18 @@ async def measure(model: StoredModel, *, npu: Npu | None, board: Board) -> Measu
     )
     fds = npu.inherited_fds if npu else ()
     engine = await EngineProcess.start(spec, timeout_s=LOAD_TIMEOUT_S, inherited_fds=fds)
+    last: list[bytes] = []
+
+    async def pass_over(_: bytes) -> None:
+        """How it ends is all that is asked."""
+
     try:
-        chunks: list[bytes] = []
-        ended = await engine.run(encode(_job(model)), chunks.append, chunks.append)
+        ended = await engine.run(encode(_job(model)), pass_over, last.append)
     finally:
         await engine.close()
-    last = decode_chunk(chunks[-1])
-    if last.error_code:
-        raise from_wire(last.error_code, last.error_message)
+    end = decode_chunk(last[0])
+    if end.error_code:
+        raise from_wire(end.error_code, end.error_message)
     if not ended.prefill_ns or not ended.decode_ns:
         raise RkllamaError("the run was too short to be measured")
     computed = ended.prompt_tokens - ended.reused_tokens

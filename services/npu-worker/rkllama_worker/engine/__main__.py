@@ -50,6 +50,8 @@ def _read(channel: Channel, engine: Engine) -> NoReturn:
                 engine.run(frame.run, frame.payload)
             case Kind.ABORT:
                 engine.abort(frame.run)
+            case Kind.MORE:
+                engine.more(frame.run)
             case _:
                 raise BrokenStreamError(f"the worker sent {frame.kind.name}")
 

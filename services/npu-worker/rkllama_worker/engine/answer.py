@@ -59,7 +59,7 @@ class Answer:
         self._prompt = prompt
         self._eos_ids = files.eos_ids | prompt.ends
         form = Format.of(job, prompt.template)
-        self._detokenizer = Detokenizer(files.tokenizer, seen=form.words)
+        self._detokenizer = Detokenizer(files.tokenizer, files.special_tokens, seen=form.words)
         self._stops = StopMatcher(job.stop)
         self._parser = OutputParser(
             form, job_id=job.job_id, prompt=prompt.text, hidden=self._detokenizer.seen
@@ -86,15 +86,12 @@ class Answer:
         """
         taken: list[int] = []
         text = ""
-        for token in ids:
-            if self.ended:
-                break
-            if token in self._eos_ids:
+        for group in self._groups(ids):
+            taken += group
+            text += self._detokenized(self._detokenizer.feed(group))
+            if self._stops.matched:
                 self.ended = True
                 break
-            taken.append(token)
-            text += self._detokenized(self._detokenizer.feed(token))
-            self.ended = self._stops.matched
         if not taken:
             return None
         self.ids += taken
@@ -136,6 +133,19 @@ class Answer:
         ours = _without(unsure, "".join(self._text))
         theirs = _without(unsure, text.decode(errors="replace"))
         return theirs.startswith(ours)
+
+    def _groups(self, ids: Sequence[int]) -> Iterable[Sequence[int]]:
+        """The ids before an EOS, as they may be read together: a stop string ends the answer at an id."""
+        if self.ended:
+            return ()
+        for at, token in enumerate(ids):
+            if token in self._eos_ids:
+                self.ended = True
+                ids = ids[:at]
+                break
+        if not ids:
+            return ()
+        return ([token] for token in ids) if self._stops.expected else (ids,)
 
     def _detokenized(self, piece: str) -> str:
         self._text.append(piece)

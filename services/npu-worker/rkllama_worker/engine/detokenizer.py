@@ -1,4 +1,4 @@
-"""Token ids to text, an id at a time, with nothing emitted that a later id could change.
+"""Token ids to text, as they come, with nothing emitted that a later id could change.
 
     ids       … | shown before | not shown yet |      only the last shown piece and what follows it
                 ^ window       ^ shown               is decoded, so an id costs the same wherever it is
@@ -9,24 +9,23 @@ for those that the output parser has to see.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 from tokenizers import Tokenizer
 
 _INCOMPLETE = "\ufffd"
-_BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+_BYTE_TOKENS = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 
 
 class Detokenizer:
     """The text of one answer. The same ids give the same pieces, however they were grouped."""
 
-    def __init__(self, tokenizer: Tokenizer, *, seen: Collection[str] = ()) -> None:
-        """`seen` are texts that come out also where they are special tokens."""
+    def __init__(
+        self, tokenizer: Tokenizer, special: Mapping[int, str], *, seen: Collection[str] = ()
+    ) -> None:
+        """`special` are the tokenizer's; those whose text is among `seen` come out all the same."""
         self._tokenizer = tokenizer
-        added = tokenizer.get_added_tokens_decoder()
-        special = {token: entry.content for token, entry in added.items() if entry.special}
-        self._special = frozenset(special)
+        self._special = special
         self._seen = {token: text for token, text in special.items() if text in seen}
         self._ids: list[int] = []
         """From the window's begin on."""
@@ -40,21 +39,35 @@ class Detokenizer:
         """The special tokens that come out."""
         return frozenset(self._seen.values())
 
-    def feed(self, token: int) -> str:
-        """The text that `token` completes; empty while a character is not whole."""
-        word = self._tokenizer.id_to_token(token)
-        # What decoding passes over must not part a run of bytes either.
-        if word is None or token in self._special:
-            return self._mark(token) if token in self._seen else ""
-        self._ids.append(token)
+    def feed(self, tokens: Iterable[int]) -> str:
+        """The text that `tokens` complete; nothing of a character that is not whole."""
+        text = ""
+        plain: list[int] = []
+        for token in tokens:
+            # What decoding passes over must not part a run of bytes either.
+            if token in self._special or self._tokenizer.id_to_token(token) is None:
+                if token in self._seen:
+                    text += self._feed(plain) + self._mark(token)
+                    plain = []
+            else:
+                plain.append(token)
+        return text + self._feed(plain)
+
+    def _feed(self, tokens: list[int]) -> str:
+        if not tokens:
+            return ""
+        self._ids += tokens
         # Decoders with byte fallback read a run of byte tokens as a whole, and as one U+FFFD a byte if
         # it is not valid: what a run means is known when it is over.
-        if _BYTE_TOKEN.fullmatch(word):
+        if self._tokenizer.id_to_token(tokens[-1]) not in _BYTE_TOKENS:
+            text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+            if not text.endswith(_INCOMPLETE):
+                return self._show(text)
+        if len(tokens) == 1:
             return ""
-        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        if text.endswith(_INCOMPLETE):
-            return ""
-        return self._show(text)
+        # How far it is whole shows one by one.
+        del self._ids[-len(tokens) :]
+        return "".join(self._feed([token]) for token in tokens)
 
     def flush(self) -> str:
         """The text still held back, with U+FFFD for what will never be whole."""

@@ -1,6 +1,7 @@
 """Inside an engine process, one thread owns the loaded model.
 
-A runtime blocks for seconds, so the thread that reads frames never touches it but to abort:
+A runtime blocks for seconds, so the thread that reads frames never touches it but to abort. It also sends
+the chunks that had to wait for the worker (`window.py`):
 
       reading thread                      run thread (`serve`)
     load, run ------- queue ----------->  load, then runs, one after another
@@ -38,7 +39,7 @@ ABORT_RETRY_S = 0.02
 
 
 class Engine:
-    """One model, and the runs on it. `load`, `run` and `abort` return at once; `serve` does the work."""
+    """One model, and the runs on it. `serve` does the work; all else returns at once."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -67,6 +68,11 @@ class Engine:
             return
         run.aborted.set()
         threading.Thread(target=self._abort_until_over, args=(run,), daemon=True).start()
+
+    def more(self, number: int) -> None:
+        """The worker waits for the next chunk of a run; harmless if it is over."""
+        if (run := self._runs.get(number)) is not None:
+            run.window.wanted()
 
     def serve(self) -> None:
         """Load the model, then do the runs, for ever; returns if the model does not load.

@@ -28,6 +28,8 @@ class ModelFiles:
     """The facts of one model."""
 
     tokenizer: Tokenizer
+    special_tokens: Mapping[int, str]
+    """Every special token's text, by its id."""
     named_tokens: Mapping[str, str]
     """`bos_token` and its like, to the token's text; what the model does not have is left out."""
     bos_id: int | None
@@ -50,11 +52,18 @@ def read(files: Mapping[str, str], *, template: str = "") -> ModelFiles:
     bos = named.get("bos_token") if config.get("add_bos_token") else None
     return ModelFiles(
         tokenizer=tokenizer,
+        special_tokens=special_tokens(tokenizer),
         named_tokens=named,
         bos_id=tokenizer.token_to_id(bos) if bos else None,
         eos_ids=_eos_ids(files, tokenizer, named),
         templates={"default": template} if template else _templates(files, config),
     )
+
+
+def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
+    """Special tokens' texts by their ids: collecting them costs more than a prompt, so it is done once."""
+    added = tokenizer.get_added_tokens_decoder()
+    return {token: entry.content for token, entry in added.items() if entry.special}
 
 
 def _tokenizer(files: Mapping[str, str]) -> Tokenizer:

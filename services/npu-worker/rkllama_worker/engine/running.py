@@ -39,6 +39,7 @@ from rkllama_worker.engine.parsing.parser import Format
 from rkllama_worker.engine.prompt import Prompt
 from rkllama_worker.engine.requirement import Requirement, required, unfenced
 from rkllama_worker.engine.runtime.base import GenerateRequest, Likely, Logprobs, RunStats
+from rkllama_worker.engine.window import Window
 from rkllama_worker.engine.wire import RunEnded
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Run:
     job: bytes
     aborted: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
+    window: Window = field(default_factory=Window)
     begun_ns: int = 0
     first_ns: int = 0
 
@@ -296,19 +298,24 @@ class Runner:
     ) -> _Done:
         """Let the runtime go on behind `ids`, and join it."""
 
+        def say(ids: Sequence[int], logprobs: Sequence[Logprobs]) -> bool:
+            told = [self._told(one) for one in logprobs]
+            if (chunk := answer.take(ids, run.durations(), told)) is None:
+                return False
+            on_chunk(chunk)
+            return True
+
         def emit(ids: Sequence[int], logprobs: Sequence[Logprobs] = (), /) -> bool:
             run.first_ns = run.first_ns or perf_counter_ns()
             if run.aborted.is_set():
                 return False
-            told = [self._told(one) for one in logprobs]
-            if (chunk := answer.take(ids, run.durations(), told)) is not None:
-                on_chunk(chunk)
+            run.window.put(ids, logprobs)
             return not answer.ended
 
         failure: RkllamaError | None = None
         stats = RunStats(reused_tokens=0, finish="aborted")
         run.begun_ns, run.first_ns = perf_counter_ns(), 0
-        with self._abortable(run):
+        with run.window.passing(say), self._abortable(run):
             try:
                 stats = self._model.runtime.generate(ids, request, emit)
             except RkllamaError as error:

@@ -19,6 +19,11 @@ class StopMatcher:
         """The stop string that came."""
 
     @property
+    def expected(self) -> bool:
+        """Whether there is any that could come."""
+        return bool(self._stops)
+
+    @property
     def matched(self) -> bool:
         """Whether one has come."""
         return bool(self.found)

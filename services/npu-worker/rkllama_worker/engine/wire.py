@@ -2,7 +2,7 @@
 
     frame := length (u32, big-endian) | kind (u8) | run (u32) | payload (length bytes)
 
-Down go `LOAD` once, then `RUN` and `ABORT`; up come `READY` or `FAILED`, then for each run its
+Down go `LOAD` once, then `RUN`, `ABORT` and, for each chunk, `MORE`; up come `READY` or `FAILED`, then for each run its
 chunks in order and one `ENDED`, which says that the runtime has been joined and the next run may
 start. `run` is a number the worker counts up, so that an abort never hits the run after the one it
 meant; it is 0 for frames that belong to no run. A chunk's payload is what the gateway gets, byte for
@@ -42,6 +42,8 @@ class Kind(IntEnum):
     """Up: `RunEnded`."""
     LAST_CHUNK = 8
     """Up: the encoded terminal `Chunk`; only ENDED follows."""
+    MORE = 9
+    """Down: empty; the chunk that came has been passed on. Until then its run gathers what it makes."""
 
 
 class EngineMessage(BaseModel):

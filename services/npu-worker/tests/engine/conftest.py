@@ -157,6 +157,8 @@ class EngineUnderTest:
         """The next frame, which has to be a chunk, and its run."""
         frame = self.channel.receive()
         assert frame.kind in CHUNKS
+        if frame.kind is Kind.CHUNK:
+            self.channel.send(Kind.MORE, frame.run)
         return frame.run, decode_chunk(frame.payload)
 
     def rest(self, run: int) -> tuple[list[Chunk], RunEnded]:
@@ -169,6 +171,8 @@ class EngineUnderTest:
                 return chunks, RunEnded.model_validate_json(frame.payload)
             chunk = decode_chunk(frame.payload)
             assert frame.kind is (Kind.LAST_CHUNK if chunk.terminal else Kind.CHUNK)
+            if frame.kind is Kind.CHUNK:
+                self.channel.send(Kind.MORE, run)
             chunks.append(chunk)
 
     def answer(self, run: int, job: Job) -> tuple[list[Chunk], RunEnded]:

@@ -12,7 +12,7 @@ from rkllama_protocol.codec import Chunk
 from rkllama_protocol.errors import RuntimeFailedError
 from rkllama_protocol.messages import Job
 from rkllama_worker.engine.answer import Answer, Durations
-from rkllama_worker.engine.model_files import ModelFiles
+from rkllama_worker.engine.model_files import ModelFiles, special_tokens
 from rkllama_worker.engine.prompt import Prompt
 from tokenizers import Tokenizer
 
@@ -111,7 +111,10 @@ def test_calls_come_in_chunks_also_where_their_mark_is_a_special_token(
     if mark != "<tool_call>":
         # The tokenizer's own special token takes the place of the mark.
         renamed = facts.tokenizer.to_str().replace(mark, "<tool_call>")
-        facts = dataclasses.replace(facts, tokenizer=Tokenizer.from_str(renamed))
+        tokenizer = Tokenizer.from_str(renamed)
+        facts = dataclasses.replace(
+            facts, tokenizer=tokenizer, special_tokens=special_tokens(tokenizer)
+        )
         call = call.replace(mark, "<tool_call>")
     ids = facts.tokenizer.encode(call, add_special_tokens=False).ids
     answer = Answer(make_job(tools=(TOOL,)), prompt, facts)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rkllama_worker.engine.detokenizer import Detokenizer
+from rkllama_worker.engine.model_files import special_tokens
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 TEXTS = [
@@ -36,8 +37,8 @@ def byte_fallback() -> Tokenizer:
 
 
 def pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    detokenizer = Detokenizer(tokenizer)
-    return [*(detokenizer.feed(token) for token in ids), detokenizer.flush()]
+    detokenizer = Detokenizer(tokenizer, special_tokens(tokenizer))
+    return [*(detokenizer.feed([token]) for token in ids), detokenizer.flush()]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -100,8 +101,28 @@ def test_a_special_token_that_is_to_be_seen_comes_out_in_its_place(
             parts.append([])
         else:
             parts[-1].append(token)
-    detokenizer = Detokenizer(chosen, seen={mark, "no token at all"})
-    text = "".join([*(detokenizer.feed(token) for token in ids), detokenizer.flush()])
+    detokenizer = Detokenizer(chosen, special_tokens(chosen), seen={mark, "no token at all"})
+    text = "".join([*(detokenizer.feed([token]) for token in ids), detokenizer.flush()])
 
     assert text == mark.join(chosen.decode(part, skip_special_tokens=True) for part in parts)
     assert detokenizer.seen == {mark}
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("kind", ["byte level", "byte fallback"])
+def test_ids_that_come_together_complete_what_they_complete_one_by_one(
+    tokenizer: Tokenizer, byte_fallback: Tokenizer, kind: str, data: st.DataObject
+) -> None:
+    """After every group as much has been shown: a board that goes on says nothing twice, and leaves nothing out."""
+    chosen, mark = (tokenizer, "<|im_start|>") if kind == "byte level" else (byte_fallback, "<s>")
+    low = st.integers(0, min(chosen.get_vocab_size() + 2, 300))
+    token = low | st.just(chosen.token_to_id(mark)) | st.integers(0, chosen.get_vocab_size())
+    groups = data.draw(st.lists(st.lists(token, max_size=8), max_size=6))
+    special = special_tokens(chosen)
+    together = Detokenizer(chosen, special, seen={mark})
+    apart = Detokenizer(chosen, special, seen={mark})
+
+    for group in groups:
+        assert together.feed(group) == "".join([apart.feed([one]) for one in group])
+    assert together.flush() == apart.flush()

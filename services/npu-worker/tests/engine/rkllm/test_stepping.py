@@ -79,7 +79,8 @@ def test_text_is_shown_as_it_comes_and_nothing_is_asked_in_words(
 ) -> None:
     answer = model.ask(make_job("Which?", format=SCHEMA, sampling=GREEDY))
 
-    assert [bool(chunk.content) for chunk in answer.chunks[:-1]] == [True] * len(answer.ids)
+    assert len(answer.chunks) > 2
+    assert all(chunk.content for chunk in answer.chunks[:-1])
     prompt = model.script.text(model.trace("run")[0]["ids"]).decode()
     assert prompt == "user\nWhich?\nassistant\n"
 
