@@ -1,7 +1,7 @@
 """Inside an engine process, one thread owns the loaded model.
 
-A runtime blocks for seconds, so the thread that reads frames never touches it but to abort. It also sends
-the chunks that had to wait for the worker (`window.py`):
+A runtime blocks for seconds, so the thread that reads frames never touches it but to abort; and a model
+waits while it is told of a token, so chunks are made on a thread of their own (`window.py`):
 
       reading thread                      run thread (`serve`)
     load, run ------- queue ----------->  load, then runs, one after another
@@ -9,7 +9,8 @@ the chunks that had to wait for the worker (`window.py`):
       `----> aborting thread                runtime.generate
                runtime.abort, again and       |  once per emission
                again until the run is over    v
-                                           CHUNK ... ENDED
+    more ----> window <------------------- window ---> telling thread: CHUNK
+                                           LAST_CHUNK, ENDED
 """
 
 from __future__ import annotations

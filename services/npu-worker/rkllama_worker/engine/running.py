@@ -300,17 +300,20 @@ class Runner:
 
         def say(ids: Sequence[int], logprobs: Sequence[Logprobs]) -> bool:
             told = [self._told(one) for one in logprobs]
-            if (chunk := answer.take(ids, run.durations(), told)) is None:
-                return False
-            on_chunk(chunk)
-            return True
+            chunk = answer.take(ids, run.durations(), told)
+            if answer.ended:
+                # Else the model would make another token before it hears of it.
+                self._model.runtime.abort()
+            if chunk is not None:
+                on_chunk(chunk)
+            return chunk is not None
 
         def emit(ids: Sequence[int], logprobs: Sequence[Logprobs] = (), /) -> bool:
             run.first_ns = run.first_ns or perf_counter_ns()
             if run.aborted.is_set():
                 return False
             run.window.put(ids, logprobs)
-            return not answer.ended
+            return not (answer.ended or run.window.failed)
 
         failure: RkllamaError | None = None
         stats = RunStats(reused_tokens=0, finish="aborted")

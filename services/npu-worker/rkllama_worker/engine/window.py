@@ -1,8 +1,8 @@
 """What a run makes, on its way to the worker: one chunk at a time is under way.
 
-    runtime's thread    put      a chunk at once, if the worker waits for one
-    reading thread      wanted   what was put meanwhile, as one chunk; if nothing was, the next `put` is one
-    run thread          passing  the rest, when the runtime has been joined
+    runtime's thread    put      takes note, for the model waits until that returns
+    telling thread               makes a chunk of all that was put, as soon as the worker waits for one
+    reading thread      wanted   the worker has passed the last chunk on
 
 A chunk carries one token while the worker keeps up, and all that were made meanwhile when it does not:
 what a chunk costs every process behind this one is then shared by its tokens.
@@ -10,6 +10,7 @@ what a chunk costs every process behind this one is then shared by its tokens.
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,50 +18,58 @@ from contextlib import contextmanager
 from rkllama_worker.engine.runtime.base import Logprobs
 
 Say = Callable[[Sequence[int], Sequence[Logprobs]], bool]
-"""Makes a chunk of ids and sends it; False if there was none to send. Called by one thread at a time."""
+"""Makes a chunk of ids and sends it; False if there was none to send."""
+
+_Made = tuple[Sequence[int], Sequence[Logprobs]]
 
 
 class Window:
     """Of one run."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waited_for = True
-        """Whether the worker has passed on every chunk it got."""
-        self._ids: list[int] = []
-        self._logprobs: list[Logprobs] = []
-        self._say: Say | None = None
+        self._made: queue.SimpleQueue[_Made | None] = queue.SimpleQueue()
+        self._under_way = threading.Lock()
+        """Held while a chunk is, from its sending to the worker's word."""
+        self._failure: BaseException | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a chunk could not be made: `passing` raises why."""
+        return self._failure is not None
 
     @contextmanager
     def passing(self, say: Say) -> Iterator[None]:
-        """Have `say` make the chunks inside this context; leaving it sends what is left."""
-        with self._lock:
-            self._say = say
+        """Have `say` make the chunks inside this context, on a thread of its own; leaving it sends the rest."""
+        telling = threading.Thread(target=self._tell, args=(say,), daemon=True)
+        telling.start()
         try:
             yield
         finally:
-            with self._lock:
-                self._pass_on()
-                self._say = None
+            self._made.put(None)
+            telling.join()
+        if self._failure is not None:
+            raise self._failure
 
     def put(self, ids: Sequence[int], logprobs: Sequence[Logprobs]) -> None:
         """The runtime made these."""
-        with self._lock:
-            self._ids += ids
-            self._logprobs += logprobs
-            if self._waited_for:
-                self._pass_on()
+        self._made.put((ids, logprobs))
 
     def wanted(self) -> None:
         """The worker waits for a chunk."""
-        with self._lock:
-            self._waited_for = True
-            self._pass_on()
+        if self._under_way.locked():
+            self._under_way.release()
 
-    def _pass_on(self) -> None:
-        if not self._ids or self._say is None:
-            return
-        ids, self._ids = self._ids, []
-        logprobs, self._logprobs = self._logprobs, []
-        if self._say(ids, logprobs):
-            self._waited_for = False
+    def _tell(self, say: Say) -> None:
+        try:
+            while (made := self._made.get()) is not None:
+                self._under_way.acquire()
+                ids, logprobs = [*made[0]], [*made[1]]
+                while not self._made.empty() and (made := self._made.get()) is not None:
+                    ids += made[0]
+                    logprobs += made[1]
+                if not say(ids, logprobs):
+                    self._under_way.release()
+                if made is None:
+                    return
+        except BaseException as error:  # noqa: BLE001 - the run thread raises it
+            self._failure = error
