@@ -101,7 +101,10 @@ def memory_bytes(weights_bytes: int) -> int:
 
 def speed_of(board: WorkerBeat, model: str) -> Speed:
     """What `board` has learned of `model`; empty fields where nothing."""
-    return next((speed for speed in board.speeds if speed.model == model), Speed(model=model))
+    for speed in board.speeds:
+        if speed.model == model:
+            return speed
+    return Speed(model=model)
 
 
 def load_s(speed: Speed, weights_bytes: int) -> float:
