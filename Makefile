@@ -93,8 +93,9 @@ chaos: install-dev
 soak: install-dev
 	$(BIN)/python -m services.model-store.tests.soak_pulls --kills 100 --gigabytes 8
 
+# Some ten minutes on a machine with nothing else to do; BENCH="--only first-token --rounds 20" is a part of it.
 bench: install-dev
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist build

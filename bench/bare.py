@@ -1,4 +1,8 @@
-"""`python -m bench.bare LIBRARY MODEL TOKENS ROUNDS`: the runtime with nothing around it."""
+"""`python -m bench.bare LIBRARY MODEL`: the runtime with nothing around it, a run for each line it is sent.
+
+A line in is `{"prompt": [ids], "tokens": n}`; a line out is its seconds to the first token and to the end,
+and the ids, with a word before it: the library prints lines of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +13,31 @@ from pathlib import Path
 
 from rkllm_bindings import Model, ModelConfig, State, Step, Tokens, load_library
 
-PROMPT = [ord(letter) for letter in "hello"]
+ANSWER = "bench "
 
 
 def main() -> None:
-    """Print a JSON list: seconds to the first token and to the end, and tokens, of each run."""
-    library, path, tokens, rounds = sys.argv[1:]
-    runs: list[dict[str, float]] = []
-    with Model(load_library(Path(library)), ModelConfig(path=Path(path))) as model:
-        for _ in range(int(rounds) + 1):
-            began, first_s, count = time.perf_counter(), 0.0, 0
+    """Run until the input ends."""
+    library, path = sys.argv[1:]
+    config = ModelConfig(path=Path(path), max_context_len=16384)
+    with Model(load_library(Path(library)), config) as model:
+        print(f"{ANSWER}ready", flush=True)
+        for line in sys.stdin:
+            asked = json.loads(line)
+            ids: list[int] = []
+            first: list[float] = []
 
-            def on_step(step: Step) -> None:
-                nonlocal first_s, count
+            def on_step(step: Step, ids: list[int] = ids, first: list[float] = first) -> None:
                 if step.state is State.NORMAL:
-                    first_s = first_s or time.perf_counter() - began  # noqa: B023 - called in this turn
-                    count += 1
+                    if not ids:
+                        first.append(time.perf_counter())
+                    ids.append(step.token_id)
 
-            model.run(Tokens(ids=PROMPT), on_step, max_new_tokens=int(tokens))
+            began = time.perf_counter()
+            model.run(Tokens(ids=asked["prompt"]), on_step, max_new_tokens=asked["tokens"])
             whole_s = time.perf_counter() - began
-            runs.append({"first_s": first_s, "whole_s": whole_s, "tokens": count})
-    # The first run warms up.
-    print(json.dumps(runs[1:]))
+            answer = {"first_s": first[0] - began, "whole_s": whole_s, "ids": ids}
+            print(ANSWER + json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

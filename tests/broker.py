@@ -42,6 +42,11 @@ class Broker:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def close_to_others(
         self, processes: Sequence[broker.Process], *, tls: Tls | None = None
     ) -> None:

@@ -81,6 +81,7 @@ def emulated(
     family: str,
     *,
     workers: int = 1,
+    most_workers: int = 0,
     gateways: int = 1,
     worker_prefix: Sequence[str] = (),
     **env: str,
@@ -95,6 +96,7 @@ def emulated(
     with Stack(
         folder,
         workers=workers,
+        most_workers=most_workers,
         gateways=gateways,
         env=settings | env,
         worker_prefix=worker_prefix,

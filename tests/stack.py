@@ -74,17 +74,22 @@ class Stack:
         folder: Path,
         *,
         workers: int = 1,
+        most_workers: int = 0,
         gateways: int = 1,
         apart: bool = False,
         env: dict[str, str] | None = None,
         worker_prefix: Sequence[str] = (),
     ) -> None:
-        """`worker_prefix` is a command that becomes the worker's, which is its arguments."""
+        """The broker lets `most_workers` in, if they are more: `start_worker` adds them later.
+
+        `worker_prefix` is a command that becomes the worker's, which is its arguments.
+        """
         self.folder = folder
         self.broker = Broker(folder)
         self.urls: dict[str, str] = {}
         """Of each gateway, by its name."""
         self._workers = workers
+        self._most_workers = max(workers, most_workers)
         self._gateways = gateways
         self._apart = apart
         self._env = env or {}
@@ -102,7 +107,7 @@ class Stack:
     def _start_all(self) -> None:
         names = ["gateway", *(f"gateway-{number}" for number in range(2, self._gateways + 1))]
         processes: list[Process] = [("store", "store"), *(("gateway", name) for name in names)]
-        processes += [("worker", f"worker-{number}") for number in range(1, self._workers + 1)]
+        processes += [("worker", f"worker-{number}") for number in range(1, self._most_workers + 1)]
         self.broker.close_to_others(processes)
         self.broker.start()
         self.start("store", "rkllama_store")
