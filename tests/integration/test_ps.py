@@ -65,20 +65,6 @@ def test_a_model_that_two_boards_hold_is_one_row_and_goes_from_both(
     assert two_workers.engines("worker-1") == two_workers.engines("worker-2") == []
 
 
-def test_a_model_is_listed_by_the_name_that_it_was_asked_for_with_last(
-    two_workers: Stack, http: httpx2.Client
-) -> None:
-    """Of names that mean the same, which is loaded once; clients look for the one that they used."""
-    url, copied = two_workers.url, {"source": MODEL, "destination": "other:latest"}
-    assert http.post(f"{url}/api/copy", json=copied).status_code == 200
-    for name, more in ((MODEL, {}), ("other:latest", {}), (MODEL, {"prompt": "hi"})):
-        _generate(http, url, model=name, options={"num_predict": 3}, **more)
-        assert [row["name"] for row in _rows(http, url)] == [name]
-
-    _generate(http, url, keep_alive=0)
-    http.request("DELETE", f"{url}/api/delete", json={"model": "other:latest"})
-
-
 def test_a_model_that_is_not_to_be_kept_is_gone_after_its_answer(
     two_workers: Stack, http: httpx2.Client
 ) -> None:

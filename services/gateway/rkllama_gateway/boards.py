@@ -17,7 +17,6 @@ from rkllama_protocol.messages import (
     Found,
     Keep,
     Message,
-    ResolvedModel,
     StatusRequest,
     Unload,
     WorkerBeat,
@@ -86,15 +85,13 @@ class Boards:
             STATUS_TIMEOUT_S,
         )
 
-    async def keep(
-        self, model: ResolvedModel, keep_alive_s: float | None, *, num_ctx: int | None
-    ) -> bool:
+    async def keep(self, model: str, keep_alive_s: float | None, *, num_ctx: int | None) -> bool:
         """Give the model a new keep-alive wherever it is resident; whether it is anywhere.
 
         With another context than a job that asks for `num_ctx` can use, it is not what was asked for.
         """
         found = await self._ask_all(
-            self._holders(model.digest, num_ctx),
+            self._holders(model, num_ctx),
             WorkerVerb.KEEP,
             Keep(model=model, keep_alive_s=keep_alive_s),
             Found,

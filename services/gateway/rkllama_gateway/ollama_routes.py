@@ -234,7 +234,7 @@ class OllamaRoutes:
                 return _json(answer.idle("unload", now_ns=time.time_ns()))
             if isinstance(intent, job_rules.LoadIntent):
                 num_ctx = intent.job.num_ctx
-                if await gateway.boards.keep(model, intent.keep_alive_s, num_ctx=num_ctx):
+                if await gateway.boards.keep(model.digest, intent.keep_alive_s, num_ctx=num_ctx):
                     return _json(answer.idle("load", now_ns=time.time_ns()))
                 intent = intent.job
             held = await gateway.jobs.submit(intent, terms_of(request))

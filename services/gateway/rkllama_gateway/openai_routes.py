@@ -200,7 +200,7 @@ class OpenAIRoutes:
             gateway.refuse_if_draining()
             job = make(await gateway.catalog.resolve(name))
             if job.kind == "load" and await gateway.boards.keep(
-                job.model, None, num_ctx=job.num_ctx
+                job.model.digest, None, num_ctx=job.num_ctx
             ):
                 return _loaded(answer, record, stream_headers)
             held = await gateway.jobs.submit(job, terms_of(request))

@@ -278,7 +278,7 @@ async def test_a_model_that_is_there_only_gets_its_new_keep_alive(stage: Staged,
         keep = await on.worker.keeps.get()
 
         assert on.worker.tickets.empty()
-    assert (keep.model, keep.keep_alive_s) == (MODEL, 7.0)
+    assert (keep.model, keep.keep_alive_s) == (MODEL.digest, 7.0)
     _check_idle(answer, "load")
 
 

@@ -44,7 +44,6 @@ class Resident:
     """One model on this board."""
 
     model: ResolvedModel
-    """By the name that it was asked for with last, of those that mean the same."""
     state: Literal["loading", "ready", "unloading"] = "loading"
     engine: EngineProcess | None = None
     size: int
@@ -138,7 +137,6 @@ class Residency:
             entry = None
         if entry is None:
             entry = await self._load(job)
-        entry.model = job.model
         if job.keep_alive_s is not None:
             entry.keep_alive_s = job.keep_alive_s
         entry.runs += 1
@@ -154,12 +152,11 @@ class Residency:
             await self.unload(entry)
         self._changed()
 
-    def keep(self, model: ResolvedModel, keep_alive_s: float | None) -> bool:
+    def keep(self, digest: str, keep_alive_s: float | None) -> bool:
         """Let the keep-alive of a resident model begin again, with a new time if any; whether it is resident."""
-        entry = self._models.get(model.digest)
+        entry = self._models.get(digest)
         if entry is None or entry.state == "unloading":
             return False
-        entry.model = model
         if keep_alive_s is not None:
             entry.keep_alive_s = keep_alive_s
         entry.touch()

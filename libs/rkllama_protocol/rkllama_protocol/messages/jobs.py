@@ -208,8 +208,7 @@ class Replay(Message):
 class Keep(Message):
     """Let a resident model's keep-alive begin again; `found` in the answer says whether it is resident."""
 
-    model: ResolvedModel
-    """By the name that it was asked for with."""
+    model: DigestText
     keep_alive_s: float | None
     """None leaves it as it was."""
 
