@@ -385,3 +385,85 @@ def test_no_body_is_eof(parse: Any, body: bytes, message: str) -> None:
     """Contract 1.2 for /v1."""
     with pytest.raises(DialectError, match=f"^{message}$"):
         parse(body)
+
+
+def test_a_whole_request_of_claude_code() -> None:
+    """In the shape that it sends: blocks everywhere, schemas with everything, and fields of betas."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {
+            "edits": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"old": {"type": "string"}, "all": {"type": "boolean"}},
+                    "required": ["old"],
+                    "additionalProperties": False,
+                },
+            }
+        },
+        "required": ["edits"],
+        "additionalProperties": False,
+    }
+    cached = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    fields = {
+        "model": "m",
+        "max_tokens": 32_000,
+        "stream": True,
+        "metadata": {"user_id": "user_1_account__session_2"},
+        "thinking": {"type": "adaptive"},
+        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        "output_config": {"effort": "medium"},
+        "service_tier": "auto",
+        "system": [
+            {"type": "text", "text": "You are an agent."},
+            {"type": "text", "text": " Be brief.", **cached},
+        ],
+        "tools": [
+            {"name": "Edit", "description": "d", "input_schema": schema, "strict": True, **cached}
+        ],
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "<system-reminder>r</system-reminder>\n"},
+                    {"type": "text", "text": "Edit it.", **cached},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": ""},
+                    {"type": "text", "text": "I do."},
+                    {"type": "tool_use", "id": "c", "name": "Edit", "input": {"edits": []}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "c",
+                        "is_error": True,
+                        "content": [{"type": "text", "text": "nothing to edit"}],
+                        **cached,
+                    },
+                    {"type": "text", "text": "Go on."},
+                ],
+            },
+        ],
+    }
+    asked = parse_messages(json.dumps(fields).encode())
+
+    assert [message.role for message in asked.messages] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "user",
+    ]
+    assert asked.messages[0].content == "You are an agent. Be brief."
+    assert asked.messages[2].thinking == "hm"
+    assert asked.offered.tools[0]["function"]["parameters"] == schema
+    assert (asked.think, asked.stream, asked.options) == ("medium", True, {"num_predict": 32_000})

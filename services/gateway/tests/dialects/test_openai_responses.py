@@ -429,3 +429,71 @@ def test_what_is_no_request_is_refused(fields: dict[str, Any], words: str) -> No
         asked(**{"given": fields.pop("input", "hi"), **fields})
 
     assert (caught.value.status, caught.value.message) == (400, words)
+
+
+def test_a_whole_request_of_codex() -> None:
+    """In the shape that it sends in the second turn of a session."""
+    run = asked(
+        [
+            {
+                "type": "message",
+                "role": "developer",
+                "content": [{"type": "input_text", "text": "<permissions>"}],
+            },
+            {
+                "type": "message",
+                "role": "user",
+                "content": [{"type": "input_text", "text": "List the files."}],
+            },
+            {
+                "type": "reasoning",
+                "id": "rs_1",
+                "summary": [{"type": "summary_text", "text": "hm"}],
+                "content": None,
+                "encrypted_content": None,
+            },
+            {
+                "type": "message",
+                "role": "assistant",
+                "id": "msg_1",
+                "phase": "commentary",
+                "content": [{"type": "output_text", "text": "I look."}],
+            },
+            {
+                "type": "function_call",
+                "id": "fc_1",
+                "name": "exec_command",
+                "arguments": '{"cmd":"ls"}',
+                "call_id": "c",
+            },
+            {"type": "function_call_output", "call_id": "c", "output": "a.txt"},
+        ],
+        instructions="You are a coding agent.",
+        tools=[
+            {"type": "function", "name": "exec_command", "strict": False, "parameters": SCHEMA},
+            {"type": "web_search", "external_web_access": False},
+        ],
+        tool_choice="auto",
+        parallel_tool_calls=True,
+        reasoning={"effort": "medium", "summary": "auto"},
+        store=False,
+        stream=True,
+        include=["reasoning.encrypted_content"],
+        prompt_cache_key="k",
+        service_tier=None,
+        text={"verbosity": "low"},
+        client_metadata={"x": "y"},
+    ).run
+
+    assert [message.role for message in run.messages] == [
+        "system",
+        "system",
+        "user",
+        "assistant",
+        "tool",
+    ]
+    assert (run.messages[3].thinking, run.messages[3].content) == ("hm", "I look.")
+    assert len(run.messages[3].tool_calls) == 1
+    assert run.messages[4].tool_name == "exec_command"
+    assert [tool["function"]["name"] for tool in run.tools] == ["exec_command"]
+    assert (run.think, run.stream, run.one_call, run.format) == ("medium", True, False, None)
