@@ -1,7 +1,7 @@
 """What an answer has to be, as a grammar: llguidance's dialect of Lark, with JSON Schemas in it.
 
     start := [ thinking ] body
-    body  := JSON by a schema | the call of a tool, as the model's own template writes calls
+    body  := JSON by a schema | the call of a tool, as the model's own template writes calls | either
 
 llguidance 1.9 (docs/syntax.md, docs/json_schema.md) does not implement some keywords, such as `not`; those
 are left to the check of the finished answer. It has no opinion on keywords that JSON Schema does not know.
@@ -96,7 +96,18 @@ def of_schema(schema: Schema) -> str:
 
 def of_call(tools: Mapping[str, Schema], form: CallForm, literally: Literally) -> str:
     """A body that is one call of one of `tools`, name to the schema of its arguments."""
-    rules = [f"body: {' | '.join(f'call_{n}' for n in range(len(tools)))}"]
+    return f"body: call\n{_calls(tools, form, literally)}"
+
+
+def of_either(
+    schema: Schema, tools: Mapping[str, Schema], form: CallForm, literally: Literally
+) -> str:
+    """A body that is JSON by the schema, or such a call."""
+    return f"body: call | document\ndocument: {_json(schema)}\n{_calls(tools, form, literally)}"
+
+
+def _calls(tools: Mapping[str, Schema], form: CallForm, literally: Literally) -> str:
+    rules = [f"call: {' | '.join(f'call_{n}' for n in range(len(tools)))}"]
     for n, (name, schema) in enumerate(tools.items()):
         head = f'{form.before}{{"name": {json.dumps(name)}, "{form.arguments}": '
         open_, close = literally(form.open), literally(form.close)

@@ -24,13 +24,17 @@ from rkllama_protocol.templates import ThinkingTags
 from rkllama_worker.engine import grammar
 from rkllama_worker.engine.constraint import GrammarConstraint, Vocabulary
 from rkllama_worker.engine.grammar import ANY_OBJECT, Schema, Thinking
+from rkllama_worker.engine.parsing.arguments import tools_of
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """Either the content satisfies `schema`, or one of `tools` is called, name to arguments' schema."""
+    """The content satisfies `schema`, or one of `tools` is called, name to arguments' schema.
+
+    Without a schema a call is forced; with one, it is as good as an answer where there are tools.
+    """
 
     schema: Schema | None
     tools: Mapping[str, Schema]
@@ -50,11 +54,13 @@ class Requirement:
         Raises:
             InvalidJobError: No grammar can.
         """
-        if self.schema is not None:
-            body = grammar.of_schema(self.schema)
-        else:
-            form = grammar.call_form(template)
+        form = grammar.call_form(template)
+        if self.schema is None:
             body = grammar.of_call(self.tools, form, vocabulary.literally)
+        elif self.tools:
+            body = grammar.of_either(self.schema, self.tools, form, vocabulary.literally)
+        else:
+            body = grammar.of_schema(self.schema)
 
         def held(thinking: Thinking) -> GrammarConstraint:
             return GrammarConstraint(
@@ -72,14 +78,17 @@ class Requirement:
         if self.schema is None:
             names = " or ".join(f"`{name}`" for name in self.tools)
             return f"Answer with a call of the tool {names}, and with nothing else."
+        answer = "Unless you call a tool, answer" if self.tools else "Answer"
         if self.schema == ANY_OBJECT:
-            return "Answer with one JSON object, and with nothing else."
+            return f"{answer} with one JSON object, and with nothing else."
         schema = json.dumps(self.schema, ensure_ascii=False)
-        return f"Answer with JSON that satisfies this schema, and with nothing else:\n{schema}"
+        return f"{answer} with JSON that satisfies this schema, and with nothing else:\n{schema}"
 
     def problem(self, content: str, calls: Sequence[Mapping[str, Any]]) -> str:
         """What is wrong with a whole answer, in a sentence; empty if nothing is."""
         if self._content is not None:
+            if calls:
+                return ""
             try:
                 return _complaint(self._content, _parsed(content))
             except ValueError as error:
@@ -111,7 +120,9 @@ def required(job: Job) -> Requirement | None:
     if job.format is None:
         return None
     schema = ANY_OBJECT if job.format == "json" else job.format
-    return Requirement(schema, {}, _validator(schema, "format"), {})
+    # As without a format, their arguments are the client's to check.
+    tools = dict.fromkeys(tools_of(job.tools), ANY_OBJECT)
+    return Requirement(schema, tools, _validator(schema, "format"), {})
 
 
 def unfenced(content: str) -> str:

@@ -140,6 +140,24 @@ def test_a_call_is_written_as_the_template_shows(
     assert fits(vocabulary, text, answer) is fitting
 
 
+@pytest.mark.parametrize(
+    ("answer", "fitting"),
+    [
+        ('<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>', True),
+        ('{"name": "Ada", "age": 36}', True),
+        ('{"name": "clock", "arguments": {}}', False),
+        ("It is sunny.", False),
+    ],
+)
+def test_an_agents_answer_is_a_call_or_in_its_format(
+    vocabulary: Vocabulary, answer: str, fitting: bool
+) -> None:
+    body = grammar.of_either(PERSON, WEATHER, call_form(HERMES), vocabulary.literally)
+    text = grammar.whole(body, thinking="none", tags=None, literally=vocabulary.literally)
+
+    assert fits(vocabulary, text, answer) is fitting
+
+
 OBJECT: dict[str, Any] = {"properties": {"a": {"format": "path"}}}
 CLOSED = {"properties": {"a": {}}, "additionalProperties": False}
 

@@ -94,6 +94,18 @@ def test_a_forced_call_is_checked_with_its_arguments(
     assert bool(found) is bool(complaint)
 
 
+def test_a_call_is_as_good_as_an_answer_in_a_format(make_job: MakeJob) -> None:
+    """An agent has tools, and a format for what it says in the end."""
+    job = make_job(tools=(TOOL, CLOCK), format={"type": "integer"})
+
+    assert problem(job, "", call("weather", city="Rome")) == ""
+    assert problem(job, "3") == ""
+    assert "it is not JSON" in problem(job, "It rains.")
+    requirement = required(job)
+    assert requirement is not None
+    assert requirement.instruction.startswith("Unless you call a tool, answer with JSON")
+
+
 @pytest.mark.parametrize(
     ("wishes", "reason"),
     [

@@ -109,6 +109,15 @@ def test_what_stays_wrong_fails_in_plain_sight(asked: Emulated, make_job: MakeJo
     assert asked.ask(make_job("At once?", format=SCHEMA)).last.content == '{"n": 3}'
 
 
+def test_a_call_is_as_good_as_an_answer_in_a_format(asked: Emulated, make_job: MakeJob) -> None:
+    called = asked.ask(make_job("Weather?", tools=(WEATHER,), format=SCHEMA))
+    answered = asked.ask(make_job("At once?", tools=(WEATHER,), format=SCHEMA))
+
+    assert [call["function"]["arguments"] for call in called.last.tool_calls] == [{"city": "Rome"}]
+    assert (called.last.content, answered.last.content) == ("", '{"n": 3}')
+    assert len(prompts(asked)) == 2
+
+
 def test_a_fence_around_it_is_no_fault(asked: Emulated, make_job: MakeJob) -> None:
     answer = asked.ask(make_job("Fenced?", format=SCHEMA))
 
