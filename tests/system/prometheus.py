@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from tests.stack import Stack, wait_until
 BIN = Path(__file__).parents[2] / "build" / "prometheus" / "usr" / "bin"
 """Where `prometheus.sh` puts the programs; `make test-system` calls it."""
 INTERVAL = "500ms"
+HANG_S = 120.0
 _LISTEN = "0A"
 """The state of a listening socket in /proc/net/tcp."""
 
@@ -39,9 +41,17 @@ class Prometheus:
         self._workers = workers
         self._stack = stack
         self._process: subprocess.Popen[bytes] | None = None
-        self._http = httpx2.Client(trust_env=False, timeout=10)
+        self._http = httpx2.Client(trust_env=False, timeout=HANG_S)
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
         self._folder.mkdir()
         rules = self._folder / "rules.yaml"
         # What takes minutes for people takes seconds here.
@@ -64,10 +74,13 @@ class Prometheus:
                 stdout=log,
                 stderr=log,
             )
-        wait_until("Prometheus to listen", lambda: self._port() is not None)
+        wait_until("Prometheus to listen", lambda: self._port() is not None, timeout_s=HANG_S)
         self._http.base_url = f"http://127.0.0.1:{self._port()}"
-        wait_until("Prometheus to be ready", lambda: self._http.get("/-/ready").status_code == 200)
-        return self
+        wait_until(
+            "Prometheus to be ready",
+            lambda: self._http.get("/-/ready").status_code == 200,
+            timeout_s=HANG_S,
+        )
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
@@ -133,7 +146,11 @@ class Prometheus:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()
         proc = Path(f"/proc/{self._process.pid}")
-        sockets = {str(fd.readlink()) for fd in (proc / "fd").iterdir()}
+        sockets = set()
+        for fd in (proc / "fd").iterdir():
+            # It opens and closes files meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                sockets.add(str(fd.readlink()))
         for line in (proc / "net/tcp").read_text().splitlines()[1:]:
             _, local, _, state, *_, inode = line.split()[:10]
             if state == _LISTEN and f"socket:[{inode}]" in sockets:

@@ -17,7 +17,7 @@ import pytest
 from tests import monitoring
 from tests.emulated import create, emulated, known
 from tests.stack import Stack, wait_until
-from tests.system.prometheus import Prometheus, promtool
+from tests.system.prometheus import HANG_S, Prometheus, promtool
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -77,7 +77,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         for model in MODELS:
             create(client, model, known(40, decode_tokens_per_s=200), folder)
         # Before anything happens, so that a rate sees all that does.
-        wait_until("everybody to be scraped", lambda: value(prometheus, "sum(up)") == PROCESSES)
+        wait_until(
+            "everybody to be scraped",
+            lambda: value(prometheus, "sum(up)") == PROCESSES,
+            timeout_s=HANG_S,
+        )
         for number in range(1, ROUNDS + 1):
             for model in MODELS:
                 converse(client, model)
@@ -97,6 +101,7 @@ def scraped(prometheus: Prometheus, answers: int) -> None:
     wait_until(
         "the answers to be scraped",
         lambda: [value(prometheus, count) for count in counts] == [answers, answers],
+        timeout_s=HANG_S,
     )
 
 
@@ -180,7 +185,7 @@ def test_the_sensors_of_a_board_are_told(watched: Watched) -> None:
 def test_a_worker_that_is_killed_is_said_to_be_silent(watched: Watched) -> None:
     watched.stack.kill("worker-2")
     silent = ("RkllamaWorkerSilent", "worker-2")
-    wait_until("the alert to fire", lambda: silent in watched.prometheus.firing())
+    wait_until("the alert to fire", lambda: silent in watched.prometheus.firing(), timeout_s=HANG_S)
 
     assert ("RkllamaWorkerSilent", "worker-1") not in watched.prometheus.firing()
 
