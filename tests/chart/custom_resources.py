@@ -1,8 +1,8 @@
 """What the Prometheus operator and KEDA take, as far as this chart says anything to them.
 
-Closed schemas of our own, by the operators' resource definitions (prometheus-operator 0.8x,
-`monitoring.coreos.com/v1`; KEDA 2.x, `keda.sh/v1alpha1`): a field that is not here is a field that
-nobody has looked up yet.
+Closed schemas of our own for `monitoring.coreos.com/v1` (prometheus-operator) and `keda.sh/v1alpha1`
+(KEDA). They have not been compared with the operators' own definitions; they are there so that a mistyped
+field fails, and a new one has to be looked up.
 """
 
 from __future__ import annotations
