@@ -327,6 +327,54 @@ def test_a_prompt_cache_survives_the_process_of_its_making(
     assert [line["prefilled"] for line in stage.trace("run_end")] == [20, 1, 21]
 
 
+def test_a_loaded_prompt_cache_is_released_before_another_one(
+    stage: Any, library: Library, steps: Any
+) -> None:
+    """The manual asks for it (1.3.0, section 3.2.9)."""
+    file = stage.folder / "cache.bin"
+    model = stage.load(library, answer_tokens=2)
+    model.run(Tokens(ids=[1, 2, 3]), steps, save_prompt_cache=file)
+    model.load_prompt_cache(file)
+
+    with pytest.raises(StatusError):
+        model.load_prompt_cache(file)
+    model.release_prompt_cache()
+    model.load_prompt_cache(file)
+
+
+def test_a_model_without_prompt_caches_writes_none_and_loads_none(
+    stage: Any, library: Library, steps: Any
+) -> None:
+    """RWKV supports neither; the run itself says nothing of it."""
+    file = stage.folder / "cache.bin"
+    keys: dict[str, Any] = {"answer_tokens": 2}
+    stage.load(library, **keys).run(Tokens(ids=[1, 2, 3]), steps, save_prompt_cache=file)
+    model = stage.load(library, **keys, prompt_cache_works=False)
+
+    with pytest.raises(StatusError):
+        model.load_prompt_cache(file)
+    file.unlink()
+    result = model.run(Tokens(ids=[1, 2, 3]), steps, save_prompt_cache=file)
+
+    assert (result.status, file.exists()) == (0, False)
+
+
+def test_a_prompt_cache_that_was_cut_off_is_refused_and_not_built_upon(
+    stage: Any, library: Library, steps: Any
+) -> None:
+    file = stage.folder / "cache.bin"
+    ids = list(range(1, 21))
+    model = stage.load(library, answer_tokens=2, prefix_reuse=True)
+    model.run(Tokens(ids=ids), steps, save_prompt_cache=file)
+    file.write_bytes(file.read_bytes()[:-4])
+
+    with pytest.raises(StatusError):
+        model.load_prompt_cache(file)
+    model.run(Tokens(ids=ids), steps)
+
+    assert stage.trace("run_end")[-1]["prefilled"] == 20
+
+
 @pytest.mark.parametrize("content", [None, b"", b"RKLLMEMU" + bytes(16)])
 def test_a_bad_prompt_cache_is_refused(stage: Any, library: Library, content: bytes | None) -> None:
     """Missing, empty, or of another model."""

@@ -129,6 +129,10 @@ class ModelScript:
     # The context.
     prefix_reuse: bool | None = None
     """Prefill computes and counts only what is new. None: as the family does (not 1.1)."""
+    prompt_cache_works: bool = True
+    """Whether prompts can be saved to files and loaded again; RWKV models support neither."""
+    restore_ms: float = 0
+    """What loading such a file takes."""
     reserved_positions: int = 4
     """A prompt may have so many fewer tokens than max_context_len (rkllama#25)."""
     context_full: Literal["shift", "stop"] = "shift"

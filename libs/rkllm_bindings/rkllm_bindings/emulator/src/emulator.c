@@ -387,6 +387,12 @@ EXPORT int rkllm_load_lora(LLMHandle handle, RKLLMLoraAdapter *adapter) {
 }
 
 static const char *load_cache(emulator_t *e, const char *path) {
+    if (!e->script->prompt_cache_works) {
+        return "the model does not support loading the prompt cache";
+    }
+    if (e->restored) {
+        return "a prompt cache is loaded: release it first";
+    }
     FILE *file = path ? fopen(path, "rb") : NULL;
     if (file == NULL) {
         return "failed to open the prompt cache file";
@@ -403,16 +409,26 @@ static const char *load_cache(emulator_t *e, const char *path) {
     } else {
         e->cache.count = 0;
         int32_t id;
-        while (count-- > 0 && fread(&id, sizeof id, 1, file) == 1) {
+        while (count > 0 && fread(&id, sizeof id, 1, file) == 1) {
             ids_push(&e->cache, id);
+            count--;
+        }
+        if (count > 0) {
+            /* What a half-read cache holds is not to be built upon. */
+            e->cache.count = 0;
+            why = "the prompt cache file is empty or damaged";
         }
     }
     fclose(file);
+    if (why == NULL) {
+        e->restored = true;
+        emulator_wait(e, e->script->restore_ms / 1000, false);
+    }
     return why;
 }
 
 bool emulator_save_cache(const emulator_t *e, const char *path, size_t count) {
-    FILE *file = fopen(path, "wb");
+    FILE *file = e->script->prompt_cache_works ? fopen(path, "wb") : NULL;
     if (file == NULL) {
         return false;
     }
@@ -448,6 +464,7 @@ EXPORT int rkllm_release_prompt_cache(LLMHandle handle) {
         return -1;
     }
     e->cache.count = 0;
+    e->restored = false;
     return plain(e, "release_prompt_cache", 0);
 }
 

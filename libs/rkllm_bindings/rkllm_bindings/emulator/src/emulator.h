@@ -36,6 +36,7 @@ typedef struct {
     size_t lora_count;
     ids_t cache; /* the positions that the KV cache holds */
     size_t system_count;
+    bool restored; /* a prompt cache is loaded, and not released */
     bool history; /* the cache is the history of a conversation */
     int runs;
     /* Shared with rkllm_abort, under `lock`. */

@@ -171,6 +171,7 @@ static reply_t *new_reply(script_t *s, const char *when) {
 static bool set_number(script_t *s, const char *key, const char *value, bool *known) {
     const struct { const char *key; double *to; } reals[] = {
         {"load_ms", &s->load_ms},
+        {"restore_ms", &s->restore_ms},
         {"memory_mb", &s->memory_mb},
         {"prefill_tokens_per_s", &s->prefill_tokens_per_s},
         {"decode_tokens_per_s", &s->decode_tokens_per_s},
@@ -197,6 +198,7 @@ static bool set_number(script_t *s, const char *key, const char *value, bool *kn
         {"resume_replies", &s->resume_replies},
         {"finish_after_abort", &s->finish_after_abort},
         {"prefix_reuse", &s->prefix_reuse},
+        {"prompt_cache_works", &s->prompt_cache_works},
         {"logits_continue", &s->logits_continue},
         {"foreign_thread", &s->foreign_thread},
     };
@@ -429,6 +431,7 @@ script_t *script_read(const char *path, const char *runtime_version, bool reuse,
     s->template_postfix = text_of("");
     s->finish_after_abort = true;
     s->prefix_reuse = reuse;
+    s->prompt_cache_works = true;
     s->reserved_positions = 4;
     byte_tokens(s);
     ids_push(&s->eos, 256);

@@ -90,6 +90,8 @@ typedef struct {
     int64_t abort_status;
     /* context */
     bool prefix_reuse;
+    bool prompt_cache_works;
+    double restore_ms;
     int64_t reserved_positions;
     bool stop_when_full;
     bool logits_continue;
