@@ -33,16 +33,19 @@ class Equipment:
     """Assumed: nobody has measured it on a board."""
 
 
-SPEEDS = tuple(
-    Speed(
-        model=model.digest,
-        load_s=model.load_s,
-        prefill_s_per_token=model.prefill_s_per_token,
-        decode_s_per_token=model.decode_s_per_token,
-        tokens_per_answer=MEAN_ANSWER,
+def _speeds(equipment: Equipment) -> tuple[Speed, ...]:
+    """What every board knows of every model from the start."""
+    return tuple(
+        Speed(
+            model=model.digest,
+            load_s=model.load_s,
+            prefill_s_per_token=model.prefill_s_per_token,
+            decode_s_per_token=model.decode_s_per_token,
+            tokens_per_answer=MEAN_ANSWER,
+            restore_s=equipment.restore_s,
+        )
+        for model in MODELS
     )
-    for model in MODELS
-)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -60,6 +63,10 @@ class Board:
     _job: Ticket | None = None
     _free_at: float = 0.0
     """By what it predicts."""
+    _speeds: tuple[Speed, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._speeds = _speeds(self.equipment)
 
     @property
     def free(self) -> bool:
@@ -80,10 +87,9 @@ class Board:
             runtimes=(FORMAT,),
             models=tuple(self._models.values()),
             running=running,
-            speeds=SPEEDS,
+            speeds=self._speeds,
             shares_store=True,
             saved=tuple(self._saved),
-            restore_s=self.equipment.restore_s,
         )
 
     def start(self, ticket: Ticket, now: float) -> float:

@@ -74,7 +74,12 @@ def _bounded(links: Sequence[Link]) -> tuple[Link, ...]:
     return (*links[:FIRST_LINKS], *links[FIRST_LINKS - MOST_LINKS :])
 
 
+def longest_held(ticket: Ticket, hashes: Collection[str]) -> Link | None:
+    """The longest prefix of the job's prompt that is among `hashes`."""
+    return next((link for link in reversed(ticket.chain) if link.hash in hashes), None)
+
+
 def held_tokens(ticket: Ticket, hashes: Collection[str]) -> int:
     """How much of the job's prompt is held by who names `hashes`, estimated; never its last token."""
-    held = (link.tokens for link in reversed(ticket.chain) if link.hash in hashes)
-    return max(0, min(next(held, 0), ticket.prompt_tokens - 1))
+    link = longest_held(ticket, hashes)
+    return max(0, min(link.tokens if link else 0, ticket.prompt_tokens - 1))

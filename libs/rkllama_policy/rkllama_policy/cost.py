@@ -11,6 +11,7 @@ Figures a board has not learned yet are guessed from the size of the weights.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import orjson
 from rkllama_protocol.messages import (
@@ -29,6 +30,7 @@ from rkllama_policy.context import context_fits
 from rkllama_policy.conversation import (
     estimated_tokens,
     held_tokens,
+    longest_held,
     message_bytes,
     tools_bytes,
 )
@@ -46,6 +48,8 @@ PREFILL_S_PER_TOKEN_PER_BYTE = 4.5e-12
 """Qwen3-1.7B, 1.7 GB of weights, prefills a token in 6-10 ms (field/frontier.md, finding 4)."""
 DECODE_S_PER_TOKEN_PER_BYTE = 4.0e-11
 """Qwen2.5-1.5B, 1.6 GB, decodes 16.7 tokens a second (rkllm-abi/benchmark.csv)."""
+RESTORE_S = 0.3
+"""Assumed: llama.cpp took 6-13 ms for 480 tokens of a small model, and nobody has measured RKLLM."""
 TOKENS_PER_ANSWER = 200.0
 MEMORY_FACTOR = 1.25
 """A loaded model needs its weights, a KV cache and the runtime's own buffers."""
@@ -171,11 +175,35 @@ def unread_s(ticket: Ticket, board: WorkerBeat) -> float:
     if resident is not None and context_fits(ticket.num_ctx, resident):
         held = held_tokens(ticket, resident.holds)
     speed = speed_of(board, ticket.model)
-    unread = prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens - held)
-    if not board.saved or not (saved := held_tokens(ticket, board.saved)):
-        return unread
-    rest = prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens - saved)
-    return min(unread, board.restore_s + rest)
+    if restorable(ticket, speed, held=held, saved=board.saved):
+        saved = held_tokens(ticket, board.saved)
+        rest = prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens - saved)
+        return restore_s(speed) + rest
+    return prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens - held)
+
+
+def restore_s(speed: Speed) -> float:
+    """Seconds to put a saved conversation back into its context, learned or guessed."""
+    return RESTORE_S if speed.restore_s is None else speed.restore_s
+
+
+def restorable(ticket: Ticket, speed: Speed, *, held: int, saved: Collection[str]) -> str:
+    """Which saved conversation to take up, where `held` tokens of the prompt are held; empty: none.
+
+    The longest one, if to restore it takes less than to read what it has more.
+    """
+    link = longest_held(ticket, saved) if saved else None
+    if link is None:
+        return ""
+    more = held_tokens(ticket, saved) - held
+    return link.hash if prefill_s(speed, ticket.weights_bytes, more) > restore_s(speed) else ""
+
+
+def worth_saving(ticket: Ticket, speed: Speed) -> bool:
+    """Whether the conversation would be taken up from a file, were it gone from its context."""
+    return bool(ticket.chain) and (
+        prefill_s(speed, ticket.weights_bytes, ticket.prompt_tokens) > restore_s(speed)
+    )
 
 
 def _resident(ticket: Ticket, board: WorkerBeat) -> ResidentModel | None:

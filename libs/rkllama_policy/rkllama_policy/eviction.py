@@ -1,7 +1,7 @@
 """What a board lets go to make room.
 
 Of its memory: idle models, the one whose keep-alive ends first. Of its disk: fetched files that no
-model uses, the one that was used least recently.
+model uses, and saved conversations, the one that was used least recently.
 """
 
 from __future__ import annotations
@@ -62,3 +62,32 @@ def to_drop(
             dropped.append(file.name)
             used -= file.size
     return dropped if used + need_bytes <= limit_bytes else None
+
+
+MOST_SAVED = 64
+"""Conversations: their hashes travel with every beat."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedFile:
+    """A conversation's context in a file."""
+
+    hash: str
+    size: int
+    used_at: float
+    """Seconds, of a monotonic clock."""
+
+
+def to_forget(
+    saved: Collection[SavedFile], *, now: float, limit_bytes: int, max_age_s: float
+) -> list[str]:
+    """Hashes of the conversations to forget: too old, or too many or too large with those used later."""
+    forgotten: list[str] = []
+    used = kept = 0
+    for file in sorted(saved, key=lambda file: -file.used_at):
+        fits = used + file.size <= limit_bytes and kept < MOST_SAVED
+        if not fits or now - file.used_at > max_age_s:
+            forgotten.append(file.hash)
+            continue
+        used, kept = used + file.size, kept + 1
+    return forgotten

@@ -8,8 +8,16 @@ import orjson
 import pytest
 from rkllama_policy.claims import patience_s
 from rkllama_policy.conversation import FIRST_LINKS, MOST_LINKS, chain, held_tokens
-from rkllama_policy.cost import cost_s, prompt_tokens, run_s
-from rkllama_protocol.messages import ChatMessage, Job, Link, ModelDetails, ResolvedModel
+from rkllama_policy.cost import (
+    RESTORE_S,
+    cost_s,
+    prompt_tokens,
+    restorable,
+    run_s,
+    speed_of,
+    worth_saving,
+)
+from rkllama_protocol.messages import ChatMessage, Job, Link, ModelDetails, ResolvedModel, Speed
 
 from libs.rkllama_policy.tests.building import A, board, resident, ticket
 
@@ -175,10 +183,48 @@ def test_others_hold_back_for_as_long_as_the_prefix_is_worth() -> None:
 def test_a_saved_cache_is_restored_where_that_is_cheaper(
     holds: tuple[str, ...], saved: tuple[str, ...], unread_s: float
 ) -> None:
-    keeper = board(models=(resident(holds=holds),), saved=saved, restore_s=0.1)
+    keeper = board(models=(resident(holds=holds),), saved=saved)
 
     assert cost_s(ticket(chain=CHAIN), keeper) == pytest.approx(unread_s)
 
 
+@pytest.mark.parametrize(("tokens", "worth"), [(9, False), (11, True)])
+def test_only_what_takes_longer_to_read_than_to_restore_is_saved(tokens: int, worth: bool) -> None:
+    """100 tokens a second, and a tenth of a second to restore."""
+    speed = speed_of(board(), A)
+
+    assert worth_saving(ticket(chain=CHAIN, prompt_tokens=tokens), speed) is worth
+    assert not worth_saving(ticket(prompt_tokens=1000), speed)
+
+
+@pytest.mark.parametrize(
+    ("held", "saved", "chosen"),
+    [
+        (0, ("a", "b"), "b"),
+        (0, ("x",), ""),
+        (49, ("b",), "b"),
+        (51, ("b",), ""),
+        (60, ("b",), ""),
+    ],
+    ids=["longest", "another", "dear", "cheap", "held"],
+)
+def test_what_is_held_is_given_up_only_for_more(
+    held: int, saved: tuple[str, ...], chosen: str
+) -> None:
+    """60 tokens are saved: a tenth of a second is worth ten of them."""
+    speed = speed_of(board(), A)
+
+    assert restorable(ticket(chain=CHAIN), speed, held=held, saved=saved) == chosen
+
+
+def test_a_board_that_never_restored_assumes_what_it_takes() -> None:
+    """100 tokens take a second; three tenths are assumed."""
+    new = Speed(model=A, prefill_s_per_token=0.01)
+
+    assert cost_s(
+        ticket(chain=CHAIN), board(speeds=(new,), models=(resident(),), saved=("b",))
+    ) == (pytest.approx(RESTORE_S + 0.4))
+
+
 def test_a_saved_cache_outlives_its_model() -> None:
-    assert cost_s(ticket(chain=CHAIN), board(saved=("b",), restore_s=0.1)) == pytest.approx(2.5)
+    assert cost_s(ticket(chain=CHAIN), board(saved=("b",))) == pytest.approx(2.5)

@@ -16,7 +16,14 @@ from rkllama_policy.cost import (
     missing_bytes,
     refusal,
 )
-from rkllama_policy.eviction import CachedFile, to_drop, to_evict
+from rkllama_policy.eviction import (
+    MOST_SAVED,
+    CachedFile,
+    SavedFile,
+    to_drop,
+    to_evict,
+    to_forget,
+)
 from rkllama_protocol.messages import (
     ADAPTER_TYPE,
     WEIGHTS_TYPE,
@@ -252,3 +259,23 @@ def test_what_was_used_least_is_dropped_first_and_nothing_in_use(
     files: list[CachedFile], need: int, dropped: list[str] | None
 ) -> None:
     assert to_drop(files, need_bytes=need, limit_bytes=100) == dropped
+
+
+@pytest.mark.parametrize(
+    ("now", "limit_bytes", "forgotten"),
+    [(3.0, 30, []), (3.0, 29, ["a"]), (3.0, 9, ["c", "b", "a"]), (12.5, 30, ["b", "a"])],
+    ids=["fit", "too-large", "none-fits", "too-old"],
+)
+def test_conversations_that_were_used_longest_ago_are_forgotten(
+    now: float, limit_bytes: int, forgotten: list[str]
+) -> None:
+    """Ten bytes each, used at 1, 2 and 3 seconds, kept for ten."""
+    files = [SavedFile(hash=name, size=10, used_at=at) for at, name in enumerate("abc", 1)]
+
+    assert to_forget(files, now=now, limit_bytes=limit_bytes, max_age_s=10) == forgotten
+
+
+def test_so_many_conversations_are_kept_and_no_more() -> None:
+    files = [SavedFile(hash=str(at), size=1, used_at=at) for at in range(MOST_SAVED + 2)]
+
+    assert to_forget(files, now=0, limit_bytes=2**30, max_age_s=2**30) == ["1", "0"]

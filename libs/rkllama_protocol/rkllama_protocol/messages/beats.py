@@ -54,6 +54,8 @@ class Speed(Part):
     prefill_s_per_token: float | None = None
     decode_s_per_token: float | None = None
     tokens_per_answer: float | None = None
+    restore_s: float | None = None
+    """To put a saved conversation back into its context."""
 
 
 class WorkerBeat(Message):
@@ -71,9 +73,7 @@ class WorkerBeat(Message):
     running: RunningJob | None = None
     speeds: tuple[Speed, ...] = ()
     saved: tuple[str, ...] = ()
-    """Hashes of the conversations whose prompt caches are kept here, of any model."""
-    restore_s: float = 0.0
-    """Seconds to put one of them back into a context."""
+    """Hashes of the conversations whose contexts are kept here in files, of any model."""
     failed: dict[str, str] = Field(default_factory=dict)
     """Manifest digest to the sentence why it did not load here."""
     shares_store: bool = False
