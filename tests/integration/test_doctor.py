@@ -77,6 +77,23 @@ def test_with_the_emulator_it_says_so_and_measures_what_the_script_says(
     assert report["library"]["family"] == "abi-1.3.0"
     assert report["self_test"]["decode_tokens_per_s"] == pytest.approx(167, rel=0.02)
     assert report["self_test"]["prefill_tokens_per_s"] == pytest.approx(3390, rel=0.02)
+    (saved,) = (finding for finding in report["findings"] if finding["topic"] == "saved")
+    assert report["self_test"]["saved"]["tokens"] == report["self_test"]["prompt_tokens"]
+    assert report["self_test"]["saved"]["restore_s"] < report["self_test"]["prompt_tokens"] / 3390
+    assert "RKLLAMA_WORKER_RKLLM_SAVED" in saved["mend"]
+
+
+def test_a_model_whose_prompts_cannot_be_saved_is_said_to_be_one(tmp_path: Path) -> None:
+    settings = {"RKLLAMA_STORE_BUNDLED": "false"}
+    script = ModelScript(answer_tokens=20, decode_tokens_per_s=1000, prompt_cache_works=False)
+    with Stack(tmp_path, workers=0, env=settings) as stack, ollama.Client(host=stack.url) as client:
+        create(client, "scripted", script, tmp_path)
+    path = library("abi-1.3.0", tmp_path)
+    code, report = doctor("--data", str(tmp_path), "--rkllm-library", str(path))
+
+    assert code == 0
+    assert report["self_test"]["saved"] is None
+    assert levels(report)["saved"] == "ok"
 
 
 def test_a_library_that_is_none_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from rkllama_worker.cache import Cache
 from rkllama_worker.metrics import Metrics
 from rkllama_worker.runtimes import offered
+from rkllama_worker.saved import SavedContexts
 from rkllama_worker.settings import Settings
 from rkllama_worker.worker import Worker
 
@@ -33,6 +34,7 @@ async def main(stop: asyncio.Event) -> None:
         library=shared.rkllm_library,
         abi=shared.rkllm_abi,
         constrained=settings.rkllm_constrained,
+        saves=settings.rkllm_saved,
     )
     metrics = Metrics(settings.worker_id)
     metrics.describe(board, runtimes.npu, runtimes.formats)
@@ -58,6 +60,11 @@ async def main(stop: asyncio.Event) -> None:
             cache=Cache(
                 settings.cache_dir or shared.data_dir / "cache" / settings.worker_id,
                 limit_bytes=settings.cache_bytes,
+            ),
+            saved=SavedContexts(
+                settings.saved_dir or shared.data_dir / "saved" / settings.worker_id,
+                limit_bytes=settings.saved_bytes,
+                max_age_s=settings.saved_age_s,
             ),
             memory_limit_bytes=settings.memory_limit_bytes,
             max_models=settings.max_models,

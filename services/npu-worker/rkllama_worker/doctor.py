@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import orjson
@@ -111,7 +111,26 @@ async def _self_test(
         )
     if npu is not None and npu.identity.emulator:
         text += " (emulator: these figures are scripted)"
-    return measured, [Finding(level=Level.OK, topic="self-test", text=text)]
+    return measured, [
+        Finding(level=Level.OK, topic="self-test", text=text),
+        _saving(measured, npu=wanted == "rkllm"),
+    ]
+
+
+def _saving(measured: Measured, *, npu: bool) -> Finding:
+    """Whether conversations are worth saving here; on the NPU, nobody does it unasked."""
+    saved = measured.saved
+    if saved is None:
+        text = "the runtime takes up no conversation from a file"
+        return Finding(level=Level.OK, topic="saved", text=text)
+    read_s = saved.tokens / measured.prefill_tokens_per_s
+    text = (
+        f"{saved.tokens} tokens of a conversation are taken up from a file of {saved.size_bytes >> 10} "
+        f"KiB in {saved.restore_s:.2f} s, and read in {read_s:.2f} s"
+    )
+    worth = npu and saved.restore_s < read_s
+    mend = "set RKLLAMA_WORKER_RKLLM_SAVED=true to keep conversations" if worth else ""
+    return Finding(level=Level.OK, topic="saved", text=text, mend=mend)
 
 
 async def examine(shared: Shared, *, cpu_only: bool) -> dict[str, object]:
@@ -125,6 +144,8 @@ async def examine(shared: Shared, *, cpu_only: bool) -> dict[str, object]:
             npu = await asyncio.to_thread(
                 take, board, identity, abi=shared.rkllm_abi, explicit=library.named
             )
+            # What a worker does only when it is told to is measured here, so that somebody can tell it.
+            npu = replace(npu, saves=True)
         except SetupError as error:
             findings.append(Finding(level=Level.ERROR, topic="npu", text=str(error)))
     reason = why_no_cpu()

@@ -24,6 +24,7 @@ from rkllama_worker.engine.wire import (
     Kind,
     LoadSpec,
     RunEnded,
+    Saving,
     pack,
     unpack_head,
 )
@@ -114,6 +115,8 @@ class EngineProcess:
         job: bytes,
         on_chunk: Callable[[bytes], Awaitable[None]],
         on_last: Callable[[bytes], None],
+        *,
+        saving: Saving | None = None,
     ) -> RunEnded:
         """Run an encoded `Job`; returns when it is joined.
 
@@ -124,6 +127,8 @@ class EngineProcess:
             EngineDiedError: The process died, or spoke nonsense.
         """
         self._run += 1
+        if saving is not None:
+            await self._send(Kind.SAVING, self._run, saving.model_dump_json().encode())
         await self._send(Kind.RUN, self._run, job)
         while True:
             frame = await self._receive()

@@ -1,4 +1,4 @@
-"""What this board learns of each model: seconds to load, to prefill and to decode, answer lengths."""
+"""What this board learns of each model: seconds to load, to prefill, to decode and to restore, answer lengths."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def learned(speed: Speed, *, load_s: float | None, ended: RunEnded | None) -> Sp
     if load_s is not None:
         changes["load_s"] = blend(speed.load_s, load_s)
     if ended is not None:
+        if ended.restored:
+            changes["restore_s"] = blend(speed.restore_s, ended.restore_ns / 1e9)
         computed = ended.prompt_tokens - ended.reused_tokens
         if computed >= MIN_PREFILL_TOKENS:
             changes["prefill_s_per_token"] = blend(

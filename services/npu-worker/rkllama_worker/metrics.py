@@ -68,6 +68,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
+        self._restores = Counter(
+            "rkllama_worker_restores",
+            "Saved conversations that were to be put back into a context, by whether they were.",
+            ["worker_id", "outcome"],
+            registry=registry,
+        )
         fetched = Counter(
             "rkllama_worker_fetched_bytes",
             "Bytes of models that came from the store.",
@@ -84,6 +90,8 @@ class Metrics:
             self._busy.labels(worker_id, phase)
         for evicted in ("true", "false"):
             self._load.labels(worker_id, evicted)
+        for restored in ("restored", "refused"):
+            self._restores.labels(worker_id, restored)
         self._add_readings()
 
     # ------------------------------------------------------------------ events
@@ -112,6 +120,9 @@ class Metrics:
             self._tokens.labels(self._worker_id, "output").inc(run.ended.generated_tokens)
             self._busy.labels(self._worker_id, "prefill").inc(run.ended.prefill_ns * NANO)
             self._busy.labels(self._worker_id, "decode").inc(run.ended.decode_ns * NANO)
+            if run.ended.restored is not None:
+                restored = "restored" if run.ended.restored else "refused"
+                self._restores.labels(self._worker_id, restored).inc()
 
     def measured(self, readings: Readings) -> None:
         """What the board's sensors said just now."""
@@ -125,6 +136,7 @@ class Metrics:
         state: Callable[[], BoardState],
         residents: Callable[[], Iterable[Resident]],
         memory_limit_bytes: int,
+        saved_bytes: Callable[[], int],
     ) -> None:
         """Add the gauges that are read from the worker."""
         self._add(
@@ -152,6 +164,12 @@ class Metrics:
             "Memory that models may use.",
             (),
             lambda: [((), float(memory_limit_bytes))],
+        )
+        self._add(
+            "rkllama_worker_saved_bytes",
+            "Size of the conversations that are kept in files.",
+            (),
+            lambda: [((), float(saved_bytes()))],
         )
 
     def describe(self, board: Board, npu: Npu | None, runtimes: Iterable[str]) -> None:

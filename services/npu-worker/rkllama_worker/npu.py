@@ -40,6 +40,8 @@ class Npu:
     lock: NodeLock | None
     constrained: bool = False
     """Whether the experiment of constrained runs is on."""
+    saves: bool = False
+    """Whether conversations are saved."""
 
     @property
     def inherited_fds(self) -> tuple[int, ...]:
@@ -65,6 +67,7 @@ class Npu:
             base_domain_id=domains.start,
             cpu_mask=self.cpu_mask,
             constrained=self.constrained,
+            saves=self.saves,
         )
 
 

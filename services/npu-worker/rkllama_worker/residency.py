@@ -62,6 +62,8 @@ class Resident:
     """Hashes of the conversation that its context holds."""
     evicted: bool = False
     """Others had to go for it."""
+    saves_as: str = ""
+    """What reads the contexts that its engine saves; empty if it saves none."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     def touch(self) -> None:
@@ -239,6 +241,7 @@ class Residency:
         entry.size_vram = entry.size if ready.accelerator_bytes else 0
         entry.context_length = ready.context_length
         entry.context_limit = ready.context_limit
+        entry.saves_as = ready.saves_as
         log.info("model loaded", extra={"model": model.name, "load_s": ready.load_ns / 1e9})
         return entry
 

@@ -27,13 +27,15 @@ from rkllama_protocol.messages import (
     Job,
     Lease,
     LeaseReply,
+    Speed,
     Ticket,
 )
 from rkllama_protocol.subjects import GatewayVerb, Subjects
 
-from rkllama_worker.engine.wire import RunEnded
+from rkllama_worker.engine.wire import RunEnded, Saving
 from rkllama_worker.engine_process import EngineProcess
 from rkllama_worker.residency import Residency, Resident
+from rkllama_worker.saved import SavedContexts
 from rkllama_worker.silence import Silence
 
 log = logging.getLogger(__name__)
@@ -122,16 +124,24 @@ class Run:
         self._released = True
         self._unwanted.set()
 
-    async def execute(self, residency: Residency, *, prefill_s: float, silence: Silence) -> None:
+    async def execute(
+        self,
+        residency: Residency,
+        saved: SavedContexts,
+        *,
+        speed: Speed,
+        prefill_s: float,
+        silence: Silence,
+    ) -> None:
         """Run the job to its terminal chunk, or until it is not wanted, and join the runtime.
 
-        `prefill_s` is the predicted time of the prompt: an abort cannot cut it short everywhere. An
+        `speed` is what the board has learned of the model. `prefill_s` is the predicted time of the prompt: an abort cannot cut it short everywhere. An
         engine that is silent for longer than `silence` hangs, and is killed.
         """
         async with asyncio.TaskGroup() as tasks:
             lease = tasks.create_task(self._renew())
             try:
-                await self._execute(residency, prefill_s, silence)
+                await self._execute(residency, saved, speed, prefill_s, silence)
             except RkllamaError as error:
                 self.failure = error
             finally:
@@ -139,7 +149,14 @@ class Run:
                 lease.cancel()
                 self.over.set()
 
-    async def _execute(self, residency: Residency, prefill_s: float, silence: Silence) -> None:
+    async def _execute(
+        self,
+        residency: Residency,
+        saved: SavedContexts,
+        speed: Speed,
+        prefill_s: float,
+        silence: Silence,
+    ) -> None:
         before = residency.get(self.job.model.digest)
         entry = await self._acquire(residency)
         if entry is None:
@@ -151,11 +168,14 @@ class Run:
         try:
             if self._unwanted.is_set():
                 return
+            saving = saved.plan(self.ticket, entry, speed) if self._prompts else None
             if self._prompts:
                 # From now on others know what it will hold when it is free.
                 entry.holds = tuple(link.hash for link in self.ticket.chain)
                 residency.changed()
-            await self._generate(entry, prefill_s, silence)
+            await self._generate(entry, saving, prefill_s, silence)
+            if saving is not None:
+                await saved.note(self.ticket, entry, saving, self.ended)
         finally:
             if self._prompts and not self._read:
                 entry.holds = ()
@@ -179,7 +199,9 @@ class Run:
         except RuntimeFailedError as error:
             raise LoadFailedError(error.message) from error
 
-    async def _generate(self, entry: Resident, prefill_s: float, silence: Silence) -> None:
+    async def _generate(
+        self, entry: Resident, saving: Saving | None, prefill_s: float, silence: Silence
+    ) -> None:
         engine = entry.engine
         if engine is None:
             raise EngineDiedError("the engine is gone")
@@ -190,7 +212,9 @@ class Run:
                 tasks.create_task(self._kill_when_silent(engine, silence)),
             )
             try:
-                self.ended = await engine.run(encode(self.job), self._keep, self._keep_last)
+                self.ended = await engine.run(
+                    encode(self.job), self._keep, self._keep_last, saving=saving
+                )
             except RkllamaError as error:
                 # Inside the group it would come out as an ExceptionGroup.
                 self.failure = error

@@ -52,10 +52,12 @@ def offered(
     library: Path | None,
     abi: str,
     constrained: bool = False,
+    saves: bool = False,
 ) -> Offered:
     """What to offer; `auto` is every runtime that can be loaded. May block for the NPU's lock.
 
-    `constrained` switches the experiment of constrained runs on the NPU on.
+    `constrained` switches the experiment of constrained runs on the NPU on, `saves` the saving of
+    conversations there.
 
     Raises:
         SetupError: The runtime asked for, or any at all, is not here; the sentence names the mend.
@@ -67,7 +69,7 @@ def offered(
         try:
             identity = _identify(library, abi=abi)
             taken = take(board, identity, abi=abi, explicit=library is not None)
-            npu = replace(taken, constrained=constrained)
+            npu = replace(taken, constrained=constrained, saves=saves)
         except SetupError as error:
             # What was named is meant: it is not passed over.
             if choice is RuntimeChoice.RKLLM or library is not None:

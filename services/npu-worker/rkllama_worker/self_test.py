@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from rkllama_board import Board, VendorFigure, vendor_figure
 from rkllama_board.vendor_speed import NEW_TOKENS, PROMPT_TOKENS
@@ -10,14 +12,24 @@ from rkllama_protocol.codec import decode_chunk, encode
 from rkllama_protocol.errors import RkllamaError, from_wire
 from rkllama_protocol.messages import Job, ModelDetails, ResolvedModel, Sampling
 
-from rkllama_worker.engine.wire import LoadSpec
+from rkllama_worker.engine.wire import LoadSpec, Saving
 from rkllama_worker.engine_process import EngineProcess
 from rkllama_worker.npu import Npu
 from rkllama_worker.stored_models import StoredModel
 
 LOAD_TIMEOUT_S = 300.0
-WORD = " a"
-"""One token in the byte-pair vocabularies of the families people use; the run says how many it was."""
+WORD, OTHER_WORD = " a", " the"
+"""One token each in the byte-pair vocabularies of the families people use; the run says how many it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A prompt that was taken up from a file, after another one had the context."""
+
+    tokens: int
+    """That were not computed again."""
+    restore_s: float
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +44,8 @@ class Measured:
     decode_tokens_per_s: float
     vendor: VendorFigure | None
     """What Rockchip says of this model, or one of about its size, on this SoC."""
+    saved: Saved | None = None
+    """None: the runtime saved no context, or did not take it up again."""
 
 
 async def measure(model: StoredModel, *, npu: Npu | None, board: Board) -> Measured:
@@ -52,12 +66,9 @@ async def measure(model: StoredModel, *, npu: Npu | None, board: Board) -> Measu
     fds = npu.inherited_fds if npu else ()
     engine = await EngineProcess.start(spec, timeout_s=LOAD_TIMEOUT_S, inherited_fds=fds)
     last: list[bytes] = []
-
-    async def pass_over(_: bytes) -> None:
-        """How it ends is all that is asked."""
-
     try:
-        ended = await engine.run(encode(_job(model)), pass_over, last.append)
+        ended = await engine.run(encode(_job(model)), _pass_over, last.append)
+        saved = await _saved(engine, model) if engine.ready.saves_as else None
     finally:
         await engine.close()
     end = decode_chunk(last[0])
@@ -74,6 +85,41 @@ async def measure(model: StoredModel, *, npu: Npu | None, board: Board) -> Measu
         new_tokens=ended.generated_tokens,
         decode_tokens_per_s=ended.generated_tokens / (ended.decode_ns / 1e9),
         vendor=_vendor(model, board),
+        saved=saved,
+    )
+
+
+async def _pass_over(_: bytes) -> None:
+    """How a run ends is all that is asked."""
+
+
+async def _saved(engine: EngineProcess, model: StoredModel) -> Saved | None:
+    """Save a prompt, run another one, and go on with the first."""
+    last: list[bytes] = []
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "saved")
+        kept = await engine.run(
+            encode(_job(model, WORD * PROMPT_TOKENS, new_tokens=1)),
+            _pass_over,
+            last.append,
+            saving=Saving(save_to=path),
+        )
+        if not kept.saved_bytes:
+            return None
+        await engine.run(encode(_job(model, OTHER_WORD, new_tokens=1)), _pass_over, last.append)
+        ended = await engine.run(
+            encode(_job(model, WORD * PROMPT_TOKENS + OTHER_WORD, new_tokens=1)),
+            _pass_over,
+            last.append,
+            saving=Saving(restore=path),
+        )
+    if not ended.restored or not ended.reused_tokens:
+        return None
+    return Saved(
+        tokens=ended.reused_tokens,
+        restore_s=ended.restore_ns / 1e9,
+        size_bytes=kept.saved_bytes,
     )
 
 
@@ -85,7 +131,9 @@ def _vendor(model: StoredModel, board: Board) -> VendorFigure | None:
     return vendor_figure(board.soc, model.weights_name, dtype)
 
 
-def _job(model: StoredModel) -> Job:
+def _job(
+    model: StoredModel, prompt: str = WORD * PROMPT_TOKENS, *, new_tokens: int = NEW_TOKENS
+) -> Job:
     nobody = "sha256:" + "0" * 64
     facts = ResolvedModel(
         name=model.name,
@@ -99,8 +147,8 @@ def _job(model: StoredModel) -> Job:
         job_id="self-test",
         model=facts,
         kind="completion",
-        prompt=WORD * PROMPT_TOKENS,
-        num_predict=NEW_TOKENS,
+        prompt=prompt,
+        num_predict=new_tokens,
         sampling=Sampling(temperature=0),
         now="1970-01-01T00:00:00Z",
     )

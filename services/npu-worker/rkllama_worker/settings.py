@@ -52,6 +52,14 @@ class Settings(BaseSettings):
     """Folder of files that are fetched from a store on another machine; `cache/<worker id>` in `RKLLAMA_DATA` if nothing is said."""
     cache_bytes: int | None = Field(default=None, gt=0)
     """Most bytes of them, of which the least used go first; what the disk has if nothing is said."""
+    saved_dir: Path | None = None
+    """Folder of conversations whose contexts are kept in files, of this worker alone; `saved/<worker id>` in `RKLLAMA_DATA` if nothing is said."""
+    saved_bytes: int = Field(default=2**30, ge=0)
+    """Most bytes of them, of which the least used go first; 0 keeps none."""
+    saved_age_s: float = Field(default=3600.0, gt=0)
+    """How long one is kept that nobody goes on with."""
+    rkllm_saved: bool = False
+    """Keep conversations of models on the NPU too: `rkllama doctor` measures whether its library can, and how fast."""
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """How long a worker that is told to stop lets its run go on."""
     stall_s: float = Field(default=20.0, gt=0)

@@ -29,6 +29,7 @@ from rkllama_worker.orders import Orders
 from rkllama_worker.residency import Residency
 from rkllama_worker.run import Run
 from rkllama_worker.runtimes import Offered
+from rkllama_worker.saved import SavedContexts
 from rkllama_worker.silence import allowed_silence, predicted_prefill_s
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Worker:
         runtimes: Offered,
         models_dir: Path,
         cache: Cache,
+        saved: SavedContexts,
         memory_limit_bytes: int,
         max_models: int,
         keep_alive_s: float,
@@ -72,6 +74,7 @@ class Worker:
         self._stall_s = stall_s
         self._http_url = http_url
         self._metrics = metrics
+        self._saved = saved
         self._news = asyncio.Event()
         self._beat_due = asyncio.Event()
         self._fetcher = Fetcher(
@@ -114,6 +117,7 @@ class Worker:
             state=self.state,
             residents=lambda: self._residency,
             memory_limit_bytes=memory_limit_bytes,
+            saved_bytes=lambda: saved.size_bytes,
         )
         bus.on_reconnect(
             add_broker(metrics.registry, connected=lambda: bus.connected, worker_id=worker_id)
@@ -134,6 +138,7 @@ class Worker:
             models=tuple(entry.as_message() for entry in self._residency),
             running=self._occupancy.as_message(),
             speeds=tuple(self._speeds.values()),
+            saved=self._saved.hashes,
             failed={digest: reason for digest, (reason, _) in self._failed.items()},
             http_url=self._http_url,
             shares_store=self._fetcher.shares_store,
@@ -176,7 +181,11 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Take part until `stop` is set; then finish what runs within the drain time, and unload."""
         async with self._fetcher:
-            await self._run(stop)
+            await self._saved.open()
+            try:
+                await self._run(stop)
+            finally:
+                await self._saved.close()
 
     async def _run(self, stop: asyncio.Event) -> None:
         await self._listen()
@@ -238,6 +247,8 @@ class Worker:
         try:
             await run.execute(
                 self._residency,
+                self._saved,
+                speed=speed,
                 prefill_s=predicted_prefill_s(ticket, speed),
                 silence=allowed_silence(job, ticket, speed, stall_s=self._stall_s),
             )
@@ -299,6 +310,7 @@ class Worker:
     async def _expire(self) -> None:
         while True:
             await self._residency.expire()
+            await self._saved.expire()
             wait_s = self._residency.next_expiry_s()
             await asyncio.sleep(min(wait_s, BEAT_S))
 

@@ -15,7 +15,7 @@ from rkllama_service.process import die_with_parent
 
 from rkllama_worker.engine.channel import Channel, ClosedError
 from rkllama_worker.engine.engine import Engine
-from rkllama_worker.engine.wire import BrokenStreamError, Kind, LoadSpec
+from rkllama_worker.engine.wire import BrokenStreamError, Kind, LoadSpec, Saving
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ def _read(channel: Channel, engine: Engine) -> NoReturn:
         match frame.kind:
             case Kind.LOAD:
                 engine.load(LoadSpec.model_validate_json(frame.payload))
+            case Kind.SAVING:
+                engine.saving(frame.run, Saving.model_validate_json(frame.payload))
             case Kind.RUN:
                 engine.run(frame.run, frame.payload)
             case Kind.ABORT:

@@ -32,7 +32,7 @@ from rkllama_worker.engine.channel import Channel
 from rkllama_worker.engine.loaded_model import load
 from rkllama_worker.engine.running import Run, Runner
 from rkllama_worker.engine.runtime.base import Runtime
-from rkllama_worker.engine.wire import EngineMessage, EngineReady, Kind, LoadSpec
+from rkllama_worker.engine.wire import EngineMessage, EngineReady, Kind, LoadSpec, Saving
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class Engine:
         self._waiting: queue.SimpleQueue[Run] = queue.SimpleQueue()
         self._runs: dict[int, Run] = {}
         """Every run that is not over."""
+        self._saving: dict[int, Saving] = {}
         self._running: tuple[Run, Runtime] | None = None
         self._lock = threading.Lock()
         """Held to change `_running` and while aborting it, so that no abort hits the next run."""
@@ -56,9 +57,13 @@ class Engine:
         """Load the model; READY or FAILED follows."""
         self._spec.put(spec)
 
+    def saving(self, number: int, saving: Saving) -> None:
+        """What the run of that number, which follows, does with files."""
+        self._saving[number] = saving
+
     def run(self, number: int, job: bytes) -> None:
         """Run an encoded `Job` when those before it are over; chunks and ENDED follow."""
-        run = Run(number, job)
+        run = Run(number, job, self._saving.pop(number, Saving()))
         self._runs[number] = run
         self._waiting.put(run)
 
@@ -95,6 +100,7 @@ class Engine:
             context_limit=model.runtime.context_limit,
             memory_bytes=_resident_bytes() + model.runtime.accelerator_bytes,
             accelerator_bytes=model.runtime.accelerator_bytes,
+            saves_as=model.runtime.saves_as,
         )
         self._send(Kind.READY, 0, ready)
 

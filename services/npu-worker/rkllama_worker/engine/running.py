@@ -39,8 +39,9 @@ from rkllama_worker.engine.parsing.parser import Format
 from rkllama_worker.engine.prompt import Prompt
 from rkllama_worker.engine.requirement import Requirement, required, unfenced
 from rkllama_worker.engine.runtime.base import GenerateRequest, Likely, Logprobs, RunStats
+from rkllama_worker.engine.saving import Keeper
 from rkllama_worker.engine.window import Window
-from rkllama_worker.engine.wire import RunEnded
+from rkllama_worker.engine.wire import RunEnded, Saving
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Run:
 
     number: int
     job: bytes
+    saving: Saving = field(default_factory=Saving)
     aborted: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
     window: Window = field(default_factory=Window)
@@ -173,18 +175,23 @@ class Runner:
                 constraint.accept(token)
         answer = Answer(job, prompt, self._model.files)
         answer.replay(made)
+        keeper = Keeper(self._model.runtime, run.saving)
         request = self._request(job, len(prompt.ids), constraint=constraint, made=len(made))
+        request = replace(request, save_to=keeper.part)
         self._note_ignored(job, answer, request)
         if answer.ended or request.max_tokens <= 0:
             # The attempt before this one ended between its last id and its terminal chunk.
             self._send(run, answer.finish("length", Durations()))
             return RunEnded(last_seq=answer.seq - 1)
         ids = prompt.ids + made
+        keeper.restore()
         done = self._call(run, answer, ids, request, lambda chunk: self._send(run, chunk))
         if not done.aborted:
             last = self._terminal(job, answer, done, requirement)
             self._send(run, replace(last, reused_tokens=done.stats.reused_tokens))
-        return _ended(answer, done, prompt_tokens=len(ids), made=len(made))
+        # Behind the terminal chunk: no client waits for a file.
+        keeper.save(whole=not done.aborted and done.failure is None)
+        return keeper.told(_ended(answer, done, prompt_tokens=len(ids), made=len(made)))
 
     def _terminal(
         self, job: Job, answer: Answer, done: _Done, requirement: Requirement | None

@@ -2,7 +2,8 @@
 
     frame := length (u32, big-endian) | kind (u8) | run (u32) | payload (length bytes)
 
-Down go `LOAD` once, then `RUN`, `ABORT` and, for each chunk, `MORE`; up come `READY` or `FAILED`, then for each run its
+Down go `LOAD` once, then `RUN`, with a `SAVING` before it where contexts are saved, `ABORT` and, for
+each chunk, `MORE`; up come `READY` or `FAILED`, then for each run its
 chunks in order and one `ENDED`, which says that the runtime has been joined and the next run may
 start. `run` is a number the worker counts up, so that an abort never hits the run after the one it
 meant; it is 0 for frames that belong to no run. A chunk's payload is what the gateway gets, byte for
@@ -44,6 +45,8 @@ class Kind(IntEnum):
     """Up: the encoded terminal `Chunk`; only ENDED follows."""
     MORE = 9
     """Down: empty; the chunk that came has been passed on. Until then its run gathers what it makes."""
+    SAVING = 10
+    """Down: `Saving`, for the run of that number, which follows."""
 
 
 class EngineMessage(BaseModel):
@@ -65,6 +68,17 @@ class RkllmSpec(EngineMessage):
     """CPUs the library may use, one bit each."""
     constrained: bool = False
     """Drive constrained runs, and those that tell logprobs, step by step through the logits: an experiment."""
+    saves: bool = False
+    """Save prompts to files and load them again, where the release can: nobody has measured it on a board."""
+
+
+class Saving(EngineMessage):
+    """What a run is to take up from a file, and to leave in one."""
+
+    restore: str = ""
+    """Path of a context that holds the begin of the prompt; empty: what is held is better."""
+    save_to: str = ""
+    """Path to leave the context at, which appears there whole or not at all; empty: nowhere."""
 
 
 class LoadSpec(EngineMessage):
@@ -104,6 +118,8 @@ class EngineReady(EngineMessage):
     """What the process uses with the model loaded."""
     accelerator_bytes: int
     """The part of it that the accelerator uses; 0 on a CPU."""
+    saves_as: str = ""
+    """What reads the contexts it saves; empty if it saves none."""
 
 
 class RunEnded(EngineMessage):
@@ -118,6 +134,13 @@ class RunEnded(EngineMessage):
     generated_tokens: int = 0
     prefill_ns: int = 0
     decode_ns: int = 0
+    restored: bool | None = None
+    """Whether the context that was named could be restored; None if none was."""
+    restore_ns: int = 0
+    saved_bytes: int = 0
+    """Size of the file that was left where it was to be; 0 if none was."""
+    save_refused: bool = False
+    """The runtime left none where it should have."""
 
 
 @dataclass(frozen=True, slots=True)

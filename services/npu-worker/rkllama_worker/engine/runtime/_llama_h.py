@@ -172,6 +172,14 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "llama_memory_clear": (None, [MEMORY, c.c_bool]),
     # bool llama_memory_seq_rm(llama_memory_t, llama_seq_id, llama_pos p0, llama_pos p1);
     "llama_memory_seq_rm": (c.c_bool, [MEMORY, c.c_int32, c.c_int32, c.c_int32]),
+    # size_t llama_state_seq_get_size(struct llama_context * ctx, llama_seq_id seq_id);
+    "llama_state_seq_get_size": (c.c_size_t, [CONTEXT, c.c_int32]),
+    # size_t llama_state_seq_get_data(struct llama_context * ctx, uint8_t * dst, size_t size,
+    #     llama_seq_id seq_id);
+    "llama_state_seq_get_data": (c.c_size_t, [CONTEXT, c.c_void_p, c.c_size_t, c.c_int32]),
+    # size_t llama_state_seq_set_data(struct llama_context * ctx, const uint8_t * src, size_t size,
+    #     llama_seq_id dest_seq_id);
+    "llama_state_seq_set_data": (c.c_size_t, [CONTEXT, c.c_void_p, c.c_size_t, c.c_int32]),
     # struct llama_batch llama_batch_get_one(llama_token * tokens, int32_t n_tokens);
     "llama_batch_get_one": (Batch, [c.POINTER(TOKEN), c.c_int32]),
     # int32_t llama_decode(struct llama_context * ctx, struct llama_batch batch);

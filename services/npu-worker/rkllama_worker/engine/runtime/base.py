@@ -2,6 +2,8 @@
 
     open      load the model; blocks for as long as that takes
     generate  one run; blocks until the runtime is idle again, whatever ended the run
+    save      leave what the last run computed in a file
+    restore   and take it up again from there
     abort     from any other thread: end the run under way soon
     close     give the memory back; the object is not used after
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -84,6 +87,8 @@ class GenerateRequest:
     """Only for a runtime that `shows_logits`; the run ends with `stop` where it is complete."""
     top_logprobs: int | None = None
     """How many likely tokens to tell at each place; None is no logprobs. Only with `shows_logits`."""
+    save_to: Path | None = None
+    """Where `save` is going to be asked to leave what this run computes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +151,22 @@ class Runtime(Protocol):
             RuntimeFailedError: The runtime returned a status, or the constraint has no way on; it may
                 be used again.
         """
+        ...
+
+    @property
+    def saves_as(self) -> str:
+        """What reads the files of `save` beside this build; empty if it saves none."""
+        ...
+
+    def save(self, path: Path) -> bool | None:
+        """Leave what the last run computed in the file it was promised; whether it is there.
+
+        None: a run like that leaves nothing, though others would.
+        """
+        ...
+
+    def restore(self, path: Path) -> bool:
+        """Hold what the file of a `save` holds, in place of what is held; whether that could be done."""
         ...
 
     def ignored(self, request: GenerateRequest) -> frozenset[str]:

@@ -22,6 +22,7 @@ from rkllama_protocol.errors import RuntimeFailedError, UnsupportedError
 from rkllama_protocol.messages import Sampling
 
 from rkllama_worker.engine.runtime import _llama_h as h
+from rkllama_worker.engine.runtime import context_file
 from rkllama_worker.engine.runtime.base import (
     Constraint,
     Emit,
@@ -118,6 +119,38 @@ class LlamaCpp:
                 return RunStats(reused_tokens=reused, finish="aborted")
             finish = self._generate(sampler, request, emit)
         return RunStats(reused_tokens=reused, finish=finish)
+
+    @property
+    def saves_as(self) -> str:
+        """The build: its states are no other's."""
+        return f"llama.cpp-{h.XLLAMACPP_VERSION}"
+
+    def save(self, path: Path) -> bool:
+        """See `Runtime.save`; prompt and answer."""
+        state = np.empty(self._library.llama_state_seq_get_size(self._context, 0), np.uint8)
+        size = self._library.llama_state_seq_get_data(
+            self._context, state.ctypes.data, state.nbytes, 0
+        )
+        # Where the last batch began decides how an equal prompt goes on.
+        numbers = np.array([self._prefilled_from, *self._held], np.int32)
+        return bool(size) and context_file.write(path, numbers, state[:size])
+
+    def restore(self, path: Path) -> bool:
+        """See `Runtime.restore`."""
+        self._rewind_to(0)
+        read = context_file.read(path)
+        if read is None:
+            return False
+        numbers, state = read
+        if len(numbers) > self._context_length or not self._library.llama_state_seq_set_data(
+            self._context, state.ctypes.data, state.nbytes, 0
+        ):
+            # A part of it may have been taken.
+            self._rewind_to(0)
+            take_reason()
+            return False
+        self._prefilled_from, *self._held = numbers.tolist()
+        return True
 
     def _generate(self, sampler: int, request: GenerateRequest, emit: Emit) -> RuntimeFinish:
         """Token after token, behind what is held; a constraint's forced ones are computed together."""

@@ -102,6 +102,19 @@ class LlamaCppEmbedder:
         """Not from this model."""
         raise UnsupportedError("the model makes embeddings and no text")
 
+    @property
+    def saves_as(self) -> str:
+        """It holds nothing from one run to the next."""
+        return ""
+
+    def save(self, path: Path) -> bool:
+        """See `saves_as`."""
+        raise UnsupportedError(f"a model that makes vectors leaves no context in {path.name}")
+
+    def restore(self, path: Path) -> bool:
+        """See `saves_as`."""
+        raise UnsupportedError(f"a model that makes vectors takes no context from {path.name}")
+
     def ignored(self, request: GenerateRequest) -> frozenset[str]:
         """None that would matter."""
         return frozenset()

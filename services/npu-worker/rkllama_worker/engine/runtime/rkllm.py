@@ -48,6 +48,7 @@ from rkllama_worker.engine.runtime.base import (
 )
 from rkllama_worker.engine.runtime.init_log import InitLog, parse
 from rkllama_worker.engine.runtime.logits import Floats, Sampler
+from rkllama_worker.engine.runtime.prompt_cache import PromptCache
 from rkllama_worker.engine.runtime.rkllm_values import believable, nanoseconds, vendor_sampling
 from rkllama_worker.engine.runtime.stepping import step_by_step
 from rkllama_worker.engine.wire import RkllmSpec
@@ -129,6 +130,7 @@ class Rkllm:
             },
         )
         self._steps = spec.constrained and self._library.family.gives_logits
+        self._prompt_cache = PromptCache(self._model, wanted=spec.saves)
         self._lora = self._load_adapter(adapters[0]) if adapters else None
         if self._library.family.id == "abi-1.1":
             self._warm_up()
@@ -168,6 +170,21 @@ class Rkllm:
         """The last token, as in the vendor's example of Qwen3-Embedding (rknn-llm#504)."""
         return "last"
 
+    @property
+    def saves_as(self) -> str:
+        """The release, if it saves prompts."""
+        return self._prompt_cache.written_as
+
+    def save(self, path: Path) -> bool | None:
+        """See `Runtime.save`; the prompt, which the library has written in the run."""
+        return self._prompt_cache.written(path)
+
+    def restore(self, path: Path) -> bool:
+        """See `Runtime.restore`."""
+        # What a load that failed leaves behind is not built upon.
+        self._cache_is_good = self._prompt_cache.load(path)
+        return self._cache_is_good
+
     def ignored(self, request: GenerateRequest) -> frozenset[str]:
         """Sampling options that the run does not get; one of single steps gets all."""
         if _wants_logits(request):
@@ -184,6 +201,7 @@ class Rkllm:
     def generate(self, prompt: Sequence[int], request: GenerateRequest, emit: Emit) -> RunStats:
         """See `Runtime.generate`."""
         self._unwanted = False
+        self._prompt_cache.run(whole=False)
         if _wants_logits(request):
             return self._generate_by_steps(prompt, request, emit)
         per_run = self._model.supports_sampling_per_run
@@ -210,7 +228,9 @@ class Rkllm:
             on_step,
             sampling=vendor_sampling(request.sampling) if per_run else None,
             max_new_tokens=request.max_tokens if per_run else None,
+            save_to=request.save_to,
         )
+        self._prompt_cache.run(whole=not result.aborted)
         finish: RuntimeFinish = "aborted" if not wanted or result.aborted else "stop"
         perf = believable(result.perf, len(prompt))
         return RunStats(
@@ -345,6 +365,7 @@ class Rkllm:
         mode: Mode = Mode.GENERATE,
         sampling: VendorSampling | None = None,
         max_new_tokens: int | None = None,
+        save_to: Path | None = None,
         last_row_only: bool = False,
     ) -> RunResult:
         """One run, and the end of whatever ran before it."""
@@ -362,6 +383,7 @@ class Rkllm:
                 sampling=sampling,
                 max_new_tokens=max_new_tokens,
                 lora=self._lora,
+                save_prompt_cache=save_to,
                 last_row_only=last_row_only,
             )
         except RkllmError as error:
