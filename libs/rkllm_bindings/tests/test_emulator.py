@@ -229,7 +229,8 @@ def test_the_speed_is_the_scripts(stage: Any, newest: Library, steps: Any) -> No
     assert perf is not None
     assert perf.prefill_ms == pytest.approx(1000 * 128 / 339 / 20, rel=1e-3)
     assert perf.generate_ms == pytest.approx(1000 * 32 / 16.7 / 20, rel=1e-3)
-    assert perf.prefill_ms + perf.generate_ms <= took_ms
+    # The first token comes with the prompt's end.
+    assert perf.prefill_ms + perf.generate_ms * 31 / 32 <= took_ms
 
 
 def test_runs_that_overlap_show_in_the_trace(stage: Any, newest: Library, steps: Any) -> None:

@@ -552,7 +552,8 @@ static void generate(run_t *r, const ids_t *all, uint64_t hash) {
             break;
         }
         ended = ended || eos;
-        double step = s->decode_tokens_per_s > 0 ? 1.0 / s->decode_tokens_per_s : 0;
+        /* What the first token is, prefill has found out: a step makes each one after it. */
+        double step = s->decode_tokens_per_s > 0 && r->made.count > 0 ? 1.0 / s->decode_tokens_per_s : 0;
         bool heed = s->abort_after_tokens == 0;
         if (emulator_wait(e, step, heed) || (abort_wanted(e) && after_abort++ >= s->abort_after_tokens)) {
             r->aborted = true;
