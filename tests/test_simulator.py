@@ -110,12 +110,14 @@ def test_nobody_is_overtaken_by_who_came_much_later() -> None:
     """Two boards that two other models keep busy for ever, with more than they can do.
 
     A second of age outweighs a tenth of a second of cost. So a request for a third model may be overtaken
-    by those who came at most ten times its load later, and by nobody else: that bounds its wait.
+    by those who came at most ten times its load, and the load of what it evicts, later, and by nobody
+    else: that bounds its wait.
     """
     crowd = [single(f"r{at}", at % 2, 1.5 * at) for at in range(400)]
     rare = [single(f"x{at}", 2, 100.0 * at) for at in range(1, 5)]
     served = play([*crowd, *rare], Claims, boards=2, equipment=ONE_EACH).served
-    patience_s = MODELS[2].load_s / AGE_WEIGHT
+    evicted_s = max(model.speeds.load_s for model in MODELS[:2])
+    patience_s = (MODELS[2].speeds.load_s + evicted_s) / AGE_WEIGHT
     waited = [one for one in served if one.conversation.model is MODELS[2]]
     overtakers = [
         other.asked_s - one.asked_s

@@ -16,7 +16,7 @@ from rkllama_protocol.messages import (
     WorkerBeat,
 )
 
-from bench.simulator.traffic import MEAN_ANSWER, MODELS
+from bench.simulator.traffic import MEAN_ANSWER, Model
 
 KEEP_ALIVE_S = 300.0
 FORMAT = "rkllm"
@@ -33,18 +33,18 @@ class Equipment:
     """Assumed: nobody has measured it on a board."""
 
 
-def _speeds(equipment: Equipment) -> tuple[Speed, ...]:
+def speeds_of(models: Sequence[Model], *, restore_s: float) -> tuple[Speed, ...]:
     """What every board knows of every model from the start."""
     return tuple(
         Speed(
             model=model.digest,
-            load_s=model.load_s,
-            prefill_s_per_token=model.prefill_s_per_token,
-            decode_s_per_token=model.decode_s_per_token,
+            load_s=model.speeds.load_s,
+            prefill_s_per_token=model.speeds.prefill_s_per_token,
+            decode_s_per_token=model.speeds.decode_s_per_token,
             tokens_per_answer=MEAN_ANSWER,
-            restore_s=equipment.restore_s,
+            restore_s=restore_s,
         )
-        for model in MODELS
+        for model in models
     )
 
 
@@ -54,6 +54,7 @@ class Board:
 
     name: str
     equipment: Equipment
+    speeds: tuple[Speed, ...]
     loads: int = 0
     version: int = 0
     """Counts up whenever anything but the time left of its run changes."""
@@ -63,10 +64,6 @@ class Board:
     _job: Ticket | None = None
     _free_at: float = 0.0
     """By what it predicts."""
-    _speeds: tuple[Speed, ...] = ()
-
-    def __post_init__(self) -> None:
-        self._speeds = _speeds(self.equipment)
 
     @property
     def free(self) -> bool:
@@ -84,10 +81,11 @@ class Board:
         return WorkerBeat.model_construct(
             worker_id=self.name,
             ready=True,
+            max_models=self.equipment.most_models,
             runtimes=(FORMAT,),
             models=tuple(self._models.values()),
             running=running,
-            speeds=self._speeds,
+            speeds=self.speeds,
             shares_store=True,
             saved=tuple(self._saved),
         )
@@ -113,7 +111,8 @@ class Board:
         self._job = None
 
     def _hold(self, ticket: Ticket, *, runs: int) -> None:
-        model = self._models[ticket.model]
+        # Used last, it stands last.
+        model = self._models.pop(ticket.model)
         last = ticket.chain[-1].hash
         if self.equipment.most_saved and not runs:
             others = [name for name in self._saved if not _same(name, last)]

@@ -12,9 +12,10 @@ from typing import Literal
 from rkllama_protocol.messages import Link, Ticket
 from rkllama_protocol.subjects import JobClass
 
-from bench.simulator.board import FORMAT, Board, Equipment
+from bench.simulator.board import FORMAT, Board, Equipment, speeds_of
 from bench.simulator.policies import Make
-from bench.simulator.traffic import Conversation, Turn
+from bench.simulator.speeds import decode_s, prefill_s
+from bench.simulator.traffic import MODELS, Conversation, Model, Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Served:
     @property
     def alone_s(self) -> float:
         """To the first token of nothing but the new tokens, on a board that waits for it."""
-        return self.turn.question * self.conversation.model.prefill_s_per_token
+        return prefill_s(self.conversation.model.speeds, self.turn.question)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +52,10 @@ class _Asked:
     since: float
 
 
-def ticket_of(conversation: Conversation, at: int, order: int) -> Ticket:
-    """The offer of one turn. Each earlier turn's answer is held with its question."""
+def ticket_of(conversation: Conversation, at: int, order: int, *, bounded: bool = False) -> Ticket:
+    """The offer of one turn, which says how long its answer is going to be if it is `bounded`.
+
+    Each earlier turn's answer is held with its question."""
     turns, model = conversation.turns, conversation.model
     links = [
         Link(hash=f"{conversation.name}.{n}", tokens=one.prompt + one.answer)
@@ -70,6 +73,7 @@ def ticket_of(conversation: Conversation, at: int, order: int) -> Ticket:
         order=order,
         prompt_tokens=turns[at].prompt,
         chain=tuple(links),
+        num_predict=turns[at].answer if bounded else -1,
         gateway_id="g",
     )
 
@@ -81,9 +85,15 @@ def play(
     boards: int,
     equipment: Equipment,
     seed: int = 0,
+    models: Sequence[Model] = MODELS,
+    bounded: bool = False,
 ) -> Outcome:
-    """Let every conversation run to its end: the next question comes a pause after the last answer."""
-    cluster = [Board(name=f"b{at:03d}", equipment=equipment) for at in range(boards)]
+    """Let every conversation run to its end: the next question comes a pause after the last answer.
+
+    Boards know the `models`, and of a `bounded` question how long its answer is going to be.
+    """
+    speeds = speeds_of(models, restore_s=equipment.restore_s)
+    cluster = [Board(name=f"b{at:03d}", equipment=equipment, speeds=speeds) for at in range(boards)]
     policy = make(cluster, random.Random(seed))
     orders = count()
     numbers = count()
@@ -102,7 +112,7 @@ def play(
         now, _, kind, what = heapq.heappop(events)
         match kind, what:
             case "ask", (Conversation() as conversation, int() as at):
-                ticket = ticket_of(conversation, at, next(orders))
+                ticket = ticket_of(conversation, at, next(orders), bounded=bounded)
                 asked[ticket.job_id] = _Asked(conversation=conversation, at=at, since=now)
                 policy.accept(ticket, now)
             case "end", Board() as board:
@@ -116,7 +126,7 @@ def play(
             one = asked.pop(ticket.job_id)
             turn = one.conversation.turns[one.at]
             first_s = board.start(ticket, now)
-            ends = now + first_s + turn.answer * one.conversation.model.decode_s_per_token
+            ends = now + first_s + decode_s(one.conversation.model.speeds, turn.answer)
             served.append(
                 Served(
                     conversation=one.conversation,

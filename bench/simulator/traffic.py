@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rkllama_policy.cost import LOAD_BYTES_PER_S, LOAD_FLOOR_S
+from bench.simulator.speeds import Speeds, decode_s, load_s, prefill_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,29 +17,23 @@ class Model:
     name: str
     digest: str
     weights_bytes: int
-    prefill_s_per_token: float
-    decode_s_per_token: float
+    speeds: Speeds
     share: float
     """Of the conversations."""
-
-    @property
-    def load_s(self) -> float:
-        """Seconds from eMMC into memory."""
-        return LOAD_FLOOR_S + self.weights_bytes / LOAD_BYTES_PER_S
 
 
 def _model(
     letter: str, name: str, *, memory_mb: float, ttft_ms: float, tokens_per_s: float, share: float
 ) -> Model:
     """From a row of the vendor's table: RK3588, w8a8, runtime 1.2.1, prompts of 128 tokens."""
-    return Model(
-        name=name,
-        digest=f"sha256:{letter * 64}",
-        weights_bytes=round(memory_mb * 1e6),
+    weights_bytes = round(memory_mb * 1e6)
+    speeds = Speeds(
+        load_s=load_s(weights_bytes),
         prefill_s_per_token=ttft_ms / 1e3 / 128,
         decode_s_per_token=1 / tokens_per_s,
-        share=share,
     )
+    digest = f"sha256:{letter * 64}"
+    return Model(name=name, digest=digest, weights_bytes=weights_bytes, speeds=speeds, share=share)
 
 
 MODELS = (
@@ -95,7 +89,7 @@ def _turns(dice: random.Random) -> Iterator[Turn]:
 
 def work_s(model: Model, turn: Turn) -> float:
     """Seconds that a turn takes a board at the very least: its new tokens, and its answer."""
-    return turn.question * model.prefill_s_per_token + turn.answer * model.decode_s_per_token
+    return prefill_s(model.speeds, turn.question) + decode_s(model.speeds, turn.answer)
 
 
 def conversations(*, boards: int, load: float, count: int, seed: int) -> list[Conversation]:

@@ -2,6 +2,7 @@
 
     cost = what is left of the running job
          + fetch seconds of what the board lacks, and load seconds, if the model is not resident
+         + load seconds of what has to be evicted for it: whoever wants that next pays them
          + prefill seconds of what it does not hold of the prompt
 
 It is infinite where the board cannot run the job at all, and then there is a reason in words.
@@ -34,6 +35,7 @@ from rkllama_policy.conversation import (
     message_bytes,
     tools_bytes,
 )
+from rkllama_policy.eviction import to_evict
 
 LOAD_BYTES_PER_S = 250e6
 """A 4 GB model loads in 16 s from eMMC (rkllm-abi/semantics.md, section 1)."""
@@ -168,6 +170,29 @@ def ready_s(ticket: Ticket, board: WorkerBeat) -> float:
     return fetch + loading_s(ticket, board)
 
 
+def evicted_s(ticket: Ticket, board: WorkerBeat) -> float:
+    """Seconds of the loads that this one forces on others, when the board is free.
+
+    What is resident was asked for within its keep-alive, so it counts as if it were sure to be asked for
+    again (ADR 14).
+    """
+    if not board.models or _resident(ticket, board) is not None:
+        return 0.0
+    evicted = to_evict(
+        board.models,
+        need_bytes=memory_bytes(ticket.weights_bytes),
+        limit_bytes=board.memory_bytes or math.inf,
+        max_models=board.max_models,
+        later=True,
+    )
+    return sum(_reload_s(model, board) for model in board.models if model.digest in (evicted or ()))
+
+
+def _reload_s(model: ResidentModel, board: WorkerBeat) -> float:
+    """Seconds to load a resident model once more, learned or guessed from what it uses."""
+    return load_s(speed_of(board, model.digest), round(model.size / MEMORY_FACTOR))
+
+
 def unread_s(ticket: Ticket, board: WorkerBeat) -> float:
     """Seconds to read what the board does not hold of the prompt."""
     resident = _resident(ticket, board)
@@ -215,7 +240,7 @@ def cost_s(ticket: Ticket, board: WorkerBeat) -> float:
     if refusal(ticket, board):
         return math.inf
     left = board.running.left_s if board.running else 0.0
-    return left + ready_s(ticket, board) + unread_s(ticket, board)
+    return left + ready_s(ticket, board) + evicted_s(ticket, board) + unread_s(ticket, board)
 
 
 def run_s(ticket: Ticket, board: WorkerBeat) -> float:

@@ -14,17 +14,23 @@ from rkllama_protocol.messages import ResidentModel
 
 
 def to_evict(
-    models: Collection[ResidentModel], *, need_bytes: int, limit_bytes: int, max_models: int = 0
+    models: Collection[ResidentModel],
+    *,
+    need_bytes: int,
+    limit_bytes: float,
+    max_models: int = 0,
+    later: bool = False,
 ) -> list[str] | None:
     """Digests to unload so that one more model, of `need_bytes`, fits; None if it cannot.
 
     It fits into `limit_bytes`, with at most `max_models` together; 0 is no bound. Keep-alive orders
-    eviction and never forbids it; a model with a run is never evicted.
+    eviction and never forbids it; a model with a run is never evicted, unless it is asked about `later`,
+    when nothing runs.
     """
     used = sum(model.size for model in models)
     most = (max_models or math.inf) - 1
     idle = sorted(
-        (model for model in models if not model.runs and model.state == "ready"),
+        (model for model in models if later or (not model.runs and model.state == "ready")),
         key=lambda model: math.inf if model.expires_in_s is None else model.expires_in_s,
     )
     evicted: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from rkllama_policy.claims import Choice, Offer, choose, patience_s
@@ -11,6 +12,7 @@ from rkllama_policy.cost import (
     LARGE_BYTES,
     MOST_BLOBS,
     cost_s,
+    evicted_s,
     files_of,
     large_blobs,
     missing_bytes,
@@ -32,6 +34,7 @@ from rkllama_protocol.messages import (
     ResidentModel,
     ResolvedModel,
     RunningJob,
+    Speed,
     WorkerBeat,
 )
 from rkllama_protocol.subjects import JobClass
@@ -279,3 +282,29 @@ def test_so_many_conversations_are_kept_and_no_more() -> None:
     files = [SavedFile(hash=str(at), size=1, used_at=at) for at in range(MOST_SAVED + 2)]
 
     assert to_forget(files, now=0, limit_bytes=2**30, max_age_s=2**30) == ["1", "0"]
+
+
+ROOM = 3 * 10**9
+C = f"sha256:{'c' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("held", "seconds"),
+    [
+        ({}, 0.0),
+        ({"models": (resident(A),)}, 0.0),
+        ({"models": (resident(B, size=10**9),)}, 0.0),
+        ({"models": (resident(B, size=2 * 10**9),)}, 3.0),
+        ({"models": (resident(B, size=10**9),), "max_models": 1}, 3.0),
+        ({"models": (resident(B, size=2 * 10**9, runs=1),)}, 3.0),
+        ({"models": (resident(C, size=2 * 10**9),)}, 0.3 + 1.6 * 10**9 / 250e6),
+        ({"models": (resident(B, size=10**9), resident(C, size=10**9, expires_in_s=1.0))}, 3.5),
+    ],
+    ids=["empty", "resident", "fits", "memory", "bound", "runs", "unknown", "the one that goes"],
+)
+def test_a_load_costs_what_it_forces_on_others(held: dict[str, Any], seconds: float) -> None:
+    """`A` needs 1.25 GB of 3. `B` loads in three seconds; what nobody has loaded is guessed by its size."""
+    speeds = (*board().speeds, Speed(model=B, load_s=3.0))
+    there = board(memory_bytes=ROOM, speeds=speeds, **held)
+
+    assert evicted_s(ticket(), there) == pytest.approx(seconds)

@@ -50,6 +50,8 @@ class Resident:
     size_vram: int = 0
     context_length: int = 0
     context_limit: int | None = None
+    load_s: float = 0.0
+    """What the load took, the start of the process included: who waits for it waits for both."""
     num_ctx: int | None = None
     """What the job that loaded it asked for."""
     domains: range | None = None
@@ -224,6 +226,7 @@ class Residency:
             await self._make_room(entry)
             entry.domains = await self._domains(entry)
             log.info("model loading", extra={"model": model.name})
+            begun_at = monotonic()
             entry.engine = await EngineProcess.start(
                 self._spec(job, entry, paths),
                 timeout_s=self._load_timeout_s,
@@ -235,6 +238,7 @@ class Residency:
             self._changed()
             raise
         ready = entry.engine.ready
+        entry.load_s = monotonic() - begun_at
         entry.state = "ready"
         # What is on an accelerator at all is shown as wholly there: clients read a split as "slow".
         entry.size = ready.memory_bytes
@@ -242,7 +246,7 @@ class Residency:
         entry.context_length = ready.context_length
         entry.context_limit = ready.context_limit
         entry.saves_as = ready.saves_as
-        log.info("model loaded", extra={"model": model.name, "load_s": ready.load_ns / 1e9})
+        log.info("model loaded", extra={"model": model.name, "load_s": entry.load_s})
         return entry
 
     def _in_use(self) -> set[str]:

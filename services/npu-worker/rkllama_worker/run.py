@@ -163,7 +163,7 @@ class Run:
             return
         self.acquired = True
         if entry is not before and entry.engine is not None:
-            self.load_s = entry.engine.ready.load_ns / 1e9
+            self.load_s = entry.load_s
             self.load_evicted = entry.evicted
         try:
             if self._unwanted.is_set():

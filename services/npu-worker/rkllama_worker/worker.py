@@ -70,6 +70,7 @@ class Worker:
         self._tasks = tasks
         self._runtimes = runtimes.formats
         self._memory_limit_bytes = memory_limit_bytes
+        self._max_models = max_models
         self._drain_timeout_s = drain_timeout_s
         self._stall_s = stall_s
         self._http_url = http_url
@@ -135,6 +136,7 @@ class Worker:
             draining=self._draining,
             runtimes=self._runtimes,
             memory_bytes=self._memory_limit_bytes,
+            max_models=self._max_models,
             models=tuple(entry.as_message() for entry in self._residency),
             running=self._occupancy.as_message(),
             speeds=tuple(self._speeds.values()),

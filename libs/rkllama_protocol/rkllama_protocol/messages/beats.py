@@ -69,6 +69,8 @@ class WorkerBeat(Message):
     platform: str = ""
     memory_bytes: int = 0
     """What it may use for models."""
+    max_models: int = 0
+    """Most that are loaded at one time; 0 for as many as fit."""
     models: tuple[ResidentModel, ...] = ()
     running: RunningJob | None = None
     speeds: tuple[Speed, ...] = ()
