@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME_EXTRAS := gateway,worker,cpu,store,cli
 
-.PHONY: install install-dev demo serve check test test-boards test-attacks mutations test-system test-clients test-arm64 chaos soak bench clean test-chart
+.PHONY: install install-dev demo serve check test test-boards test-attacks mutations test-system test-clients test-arm64 chaos soak against bench clean test-chart
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -92,6 +92,10 @@ chaos: install-dev
 # A hundred kill -9 during pulls, and a file of 8 GB: some seven minutes, 9 GB of temporary space.
 soak: install-dev
 	$(BIN)/python -m services.model-store.tests.soak_pulls --kills 100 --gigabytes 8
+
+# Two minutes on a machine that does nothing else: the simulator held against the real stack; AGAINST="--seed 2".
+against: install-dev
+	$(BIN)/python -m bench.against $(AGAINST)
 
 # Some ten minutes on a machine with nothing else to do; BENCH="--only first-token --rounds 20" is a part of it.
 bench: install-dev
