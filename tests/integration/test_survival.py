@@ -255,6 +255,35 @@ def test_the_boards_of_a_gateway_that_died_are_free_again(
     assert aborted == 1
 
 
+def answers(http: httpx2.Client, url: str) -> bool:
+    """Whether the gateway is there, and ready."""
+    try:
+        return http.get(f"{url}/readyz").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def test_a_gateway_that_is_shut_down_ends_its_streams_first(
+    tmp_path: Path, http: httpx2.Client
+) -> None:
+    """Both are restarted, one after the other, each in the middle of an answer: no stream drops."""
+    with emulated(tmp_path, "abi-1.3.0", gateways=2) as stack:
+        script = made(stack, tmp_path)
+        told, codes = [], []
+        for name in stack.urls:
+            with answering(http, stack.urls[name]) as stream:
+                os.kill(stack.pid(name), signal.SIGTERM)
+                told.append(text(list(stream)))
+            codes.append(stack.wait(name))
+            stack.start_gateway(name)
+            wait_until(f"{name} to answer again", lambda name=name: answers(http, stack.urls[name]))
+        with answering(http, stack.url) as stream:
+            told.append(text(list(stream)))
+
+    assert told == [whole(script)] * 3
+    assert codes == [0, 0]
+
+
 SLOW: dict[str, dict[str, Any]] = {
     "init": {"load_ms": 600_000},
     "run": {"prefill_tokens_per_s": 0.1},
