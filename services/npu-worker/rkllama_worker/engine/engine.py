@@ -30,7 +30,8 @@ from rkllama_protocol.messages import Fault
 
 from rkllama_worker.engine.channel import Channel
 from rkllama_worker.engine.loaded_model import load
-from rkllama_worker.engine.running import Run, Runner
+from rkllama_worker.engine.run_state import Run
+from rkllama_worker.engine.running import Runner
 from rkllama_worker.engine.runtime.base import Runtime
 from rkllama_worker.engine.wire import EngineMessage, EngineReady, Kind, LoadSpec, Saving
 

@@ -13,10 +13,9 @@ that a bound on tokens cuts off says `length`, or fails if nothing guarantees th
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import Any
 
@@ -38,35 +37,15 @@ from rkllama_worker.engine.loaded_model import LoadedModel
 from rkllama_worker.engine.parsing.parser import Format
 from rkllama_worker.engine.prompt import Prompt
 from rkllama_worker.engine.requirement import Requirement, required, unfenced
+from rkllama_worker.engine.run_state import Run
 from rkllama_worker.engine.runtime.base import GenerateRequest, Likely, Logprobs, RunStats
 from rkllama_worker.engine.saving import Keeper
-from rkllama_worker.engine.window import Window
-from rkllama_worker.engine.wire import RunEnded, Saving
+from rkllama_worker.engine.wire import RunEnded
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How often a runtime without a grammar is asked for what a job requires."""
-
-
-@dataclass(eq=False, slots=True)
-class Run:
-    """A job that waits or runs."""
-
-    number: int
-    job: bytes
-    saving: Saving = field(default_factory=Saving)
-    aborted: threading.Event = field(default_factory=threading.Event)
-    over: threading.Event = field(default_factory=threading.Event)
-    window: Window = field(default_factory=Window)
-    begun_ns: int = 0
-    first_ns: int = 0
-
-    def durations(self) -> Durations:
-        """Of the call of the runtime that is under way."""
-        now = perf_counter_ns()
-        first = self.first_ns or now
-        return Durations(prefill_ns=first - self.begun_ns, decode_ns=now - first)
 
 
 @dataclass(frozen=True, slots=True)
