@@ -137,7 +137,8 @@ def test_a_fault_is_told_and_the_next_answer_is_its_own(
 ) -> None:
     """What had come before is shown, then the failure; nothing of it appears in the next answer.
 
-    An engine that dies is replaced, and the answer goes on, twice.
+    An engine that dies is replaced, and the answer goes on, twice. What a model that never waits made in the
+    last instant may die with it: then it is made again.
     """
     script, words = fault
     attempts = 1 if name == "error" else 3
@@ -149,7 +150,8 @@ def test_a_fault_is_told_and_the_next_answer_is_its_own(
     following = ask(client, "faulty", "go on", num_predict=12)
 
     shown = "".join(piece.message.content or "" for piece in pieces)
-    assert shown == script.text(made).decode()
+    whole = script.text(made).decode()
+    assert shown == whole if name == "error" else whole.startswith(shown)
     expected = script.continuation(prompt_ids(script, "go on"), 12)
     assert following.message.content == script.text(expected).decode()
 

@@ -167,7 +167,14 @@ MODELS = {
     "slow": Model(script=replace(_BASE, replies=(), answer_tokens=100_000, decode_tokens_per_s=20)),
     "broken": Model(
         script=replace(
-            _BASE, replies=(), answer_tokens=8, fault="abort", fault_after=4, fault_when="BREAK"
+            _BASE,
+            replies=(),
+            answer_tokens=8,
+            # What is made in the last instant dies with the engine: the first of four tokens is told in any case.
+            decode_tokens_per_s=20,
+            fault="abort",
+            fault_after=4,
+            fault_when="BREAK",
         )
     ),
     "refusing": Model(script=replace(_BASE, init_fault="fail")),
