@@ -182,6 +182,24 @@ def test_answers_are_what_they_were(name: str) -> None:
     assert MADE[name]() == (GOLDEN / f"{name}.ndjson").read_bytes()
 
 
+@pytest.mark.parametrize("made", [chat_answer, generate_answer])
+def test_what_a_chunk_of_several_tokens_brings_is_told_as_if_it_had_come_apart(
+    made: Callable[[str], Answer],
+) -> None:
+    """Where the client, or what is before it, is slower than the model."""
+    calls = tuple({"id": number, "function": {"name": "look"}} for number in "12")
+    apart = (
+        Chunk(seq=0, thinking="hm"),
+        Chunk(seq=1, content="So."),
+        *(Chunk(seq=2, tool_calls=(call,)) for call in calls),
+    )
+    together = Chunk(seq=0, thinking="hm", content="So.", tool_calls=calls)
+    one, other = made("m"), made("m")
+
+    lines = [one.record(chunk, now_ns=NOW_NS, elapsed_ns=1) for chunk in apart]
+    assert other.record(together, now_ns=NOW_NS, elapsed_ns=1) == b"".join(filter(None, lines))
+
+
 def test_chunks_without_visible_text_give_no_record() -> None:
     """An empty line breaks clients, and a record without text says nothing (contract 1.3)."""
     answer = chat_answer("m")

@@ -117,20 +117,26 @@ class Answer:
         self._last: Chunk | None = None
 
     def record(self, chunk: Chunk, *, now_ns: int, elapsed_ns: int) -> bytes | None:
-        """The lines that `chunk` becomes: one, two at the end, None where nothing is to be seen.
+        """The lines that `chunk` becomes, None where nothing is to be seen.
 
-        `now_ns` is the time since the epoch, `elapsed_ns` the time since the request arrived.
+        Thinking, text and each call have a line of their own, also where a chunk of several tokens brings all of
+        them; the final record comes behind. `now_ns` is the time since the epoch, `elapsed_ns` the time since the request arrived.
 
         Raises:
             DialectError: The chunk says that the job failed.
         """
         self._tally.count(chunk, elapsed_ns)
         self._logprobs += map(_told, chunk.logprobs)
-        visible = chunk.content or chunk.thinking or chunk.tool_calls
-        line = self._line(chunk, now_ns) if visible else b""
+        lines = b""
+        if chunk.thinking:
+            lines += self._line(now_ns, thinking=chunk.thinking)
+        if chunk.content:
+            lines += self._line(now_ns, content=chunk.content)
+        for call in chunk.tool_calls:
+            lines += self._line(now_ns, call=call)
         if chunk.finish:
-            line += self._record(chunk, now_ns, elapsed_ns) + b"\n"
-        return line or None
+            lines += self._record(chunk, now_ns, elapsed_ns) + b"\n"
+        return lines or None
 
     def add(self, chunk: Chunk, *, elapsed_ns: int) -> None:
         """Keep what `chunk` brings for `whole`.
@@ -157,12 +163,19 @@ class Answer:
         """The answer to a request that only loads or unloads, streaming or not."""
         return dumps({**self._opened(now_ns), "done": True, "done_reason": reason})
 
-    def _line(self, chunk: Chunk, now_ns: int) -> bytes:
-        calls = b',"tool_calls":' + dumps(chunk.tool_calls) if chunk.tool_calls else b""
+    def _line(
+        self,
+        now_ns: int,
+        *,
+        content: str = "",
+        thinking: str = "",
+        call: dict[str, Any] | None = None,
+    ) -> bytes:
+        calls = b"" if call is None else b',"tool_calls":' + dumps([call])
         inside, outside = (calls, b"") if self._shape.in_message else (b"", calls)
-        parts = [self._head, utc(now_ns).encode(), self._shape.opening, dumps(chunk.content)]
-        if chunk.thinking:
-            parts += (b',"thinking":', dumps(chunk.thinking))
+        parts = [self._head, utc(now_ns).encode(), self._shape.opening, dumps(content)]
+        if thinking:
+            parts += (b',"thinking":', dumps(thinking))
         parts += (inside, self._shape.closing, outside)
         if self._logprobs:
             parts += (b',"logprobs":', dumps(self._logprobs))
