@@ -17,13 +17,12 @@ import ssl
 import sys
 import sysconfig
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
 from rkllama_board import Soc
-from rkllama_service import broker, http, key_file, process
-from rkllama_service.key_file import KeyFileError
+from rkllama_service import broker, http, process
+from rkllama_service.first_key import auth_for, first_key
 from rkllama_service.keys import Auth
 from rkllama_service.process import SetupError
 from rkllama_service.settings import read_shared
@@ -45,13 +44,6 @@ STOP_S = 7.0
 POLL_S = 0.1
 _CLIENT_KEYS = ("RKLLAMA_API_KEY", "OLLAMA_API_KEY")
 """What commands send is no business of the services."""
-_FIRST_KEY = """\
-the key of an administrator, shown only now:
-
-    {text}
-
-set RKLLAMA_API_KEY to it; make others with `rkllama key create`
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,24 +91,8 @@ def prepare(plan: Plan) -> int:
 
 
 def auth_of(plan: Plan) -> Auth:
-    """What takes a key: what was said, else nothing on this machine alone, and everything beyond."""
-    if plan.auth is not None:
-        return plan.auth
-    return Auth.OFF if http.is_loopback(plan.host) else Auth.ALL
-
-
-def first_key(plan: Plan) -> str | None:
-    """The text of an admin key, if keys are asked for and none was ever made.
-
-    Raises:
-        SetupError: The file of keys cannot be written or read.
-    """
-    if auth_of(plan) is Auth.OFF:
-        return None
-    try:
-        return key_file.create_first(plan.keys, now=datetime.now(UTC))
-    except KeyFileError as error:
-        raise SetupError(str(error)) from error
+    """What takes a key."""
+    return auth_for(plan.auth, plan.host)
 
 
 def _nats_server() -> str:
@@ -221,8 +197,8 @@ async def serve(plan: Plan, stop: asyncio.Event) -> int:
     make_users(plan)
     if plan.auth is Auth.OFF and not http.is_loopback(plan.host):
         log.warning("no key is asked for, whoever reaches the port may change the models")
-    if (text := first_key(plan)) is not None:
-        print(_FIRST_KEY.format(text=text), flush=True)
+    if (text := first_key(auth_of(plan), plan.keys)) is not None:
+        print(text, flush=True)
     trusted = trusted_certificate()
     host = f"[{plan.host}]" if ":" in plan.host else plan.host
     url = f"{'http' if trusted is None else 'https'}://{host}:{port}"

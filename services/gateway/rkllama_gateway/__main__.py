@@ -8,8 +8,10 @@ import socket
 
 import httpx2
 from rkllama_service import broker_access, http, logs, process
+from rkllama_service.first_key import auth_for, first_key
+from rkllama_service.keys import Auth
 from rkllama_service.process import SetupError
-from rkllama_service.settings import read
+from rkllama_service.settings import Shared, read
 
 from rkllama_gateway.app import build
 from rkllama_gateway.auth import Guard
@@ -35,11 +37,25 @@ def _sockets(host: str, settings: Settings) -> list[socket.socket]:
     return sockets
 
 
+def _auth(settings: Settings, shared: Shared) -> Auth:
+    """What takes a key; where that is decided here, the first key is made and printed."""
+    if not settings.published_host:
+        return shared.auth
+    said = shared.auth if "auth" in shared.model_fields_set else None
+    auth = auth_for(said, settings.published_host)
+    if auth is Auth.OFF and not http.is_loopback(settings.published_host):
+        log.warning("no key is asked for, whoever reaches the port may change the models")
+    if (text := first_key(auth, shared.keys_path())) is not None:
+        print(text, flush=True)  # noqa: T201 - for a person, once
+    return auth
+
+
 async def main(stop: asyncio.Event) -> None:
     """Run one gateway until `stop` is set."""
     settings, shared = read(Settings)
     logs.configure(debug=shared.debug, data_dir=shared.data_dir)
-    guard = Guard(shared.auth, shared.keys_path())
+    listen_host = settings.published_host or shared.host
+    guard = Guard(_auth(settings, shared), shared.keys_path())
     sockets = _sockets(shared.host, settings)
     async with asyncio.TaskGroup() as tasks:
         connecting = broker_access.connect(shared, role="gateway", tasks=tasks)
@@ -53,7 +69,7 @@ async def main(stop: asyncio.Event) -> None:
             httpx2.AsyncClient(timeout=None, trust_env=False) as client,
         ):
             running = await gateway.start()
-            app = build(gateway, client, listen_host=shared.host, guard=guard, debug=shared.debug)
+            app = build(gateway, client, listen_host=listen_host, guard=guard, debug=shared.debug)
             tls = settings.certificate()
             async with http.serving(
                 app, sockets, protocol=guarded(settings.wire_limits()), sweep=sweep, tls=tls

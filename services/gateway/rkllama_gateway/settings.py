@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     """Port of the API, probes and metrics; 0 takes a free one. The address is `RKLLAMA_HOST`."""
     ollama_port: int = Field(default=0, ge=0, le=65535)
     """A second port for the same API, opened if it is free; 0 for none."""
+    published_host: str = ""
+    """Address that others reach this gateway at, where it is not `RKLLAMA_HOST`: a container's port is published on it. It decides which hosts are answered and, unless `RKLLAMA_AUTH` does, whether a key is needed; the first one is made and printed."""
     expected_workers: int = Field(default=1, ge=0)
     """`GET /` answers once so many workers, and the store, have been ready at the same time."""
     no_worker_s: float = Field(default=30.0, gt=0)
