@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from rkllm_bindings._abi.family import CType
 
 STANDARD_PLACES = (
+    Path("/rkllm/librkllmrt.so"),
     Path("/usr/lib/librkllmrt.so"),
     Path("/usr/lib64/librkllmrt.so"),
     Path("/usr/lib/aarch64-linux-gnu/librkllmrt.so"),
     Path("/usr/local/lib/librkllmrt.so"),
     Path("/opt/rkllm/lib/librkllmrt.so"),
 )
-"""The vendor's README installs into the first; the others are where images and packages put it."""
+"""A folder that is mounted into a container; where the vendor's README installs it; where images and packages put it."""
 
 _TOP_P_0_9 = 0x3F666666
 _CPU_MASKS = (0xF0, 0x0F)
