@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rkllama_worker import memory
 from rkllama_worker.runtimes import RuntimeChoice
-
-MEMORY_SHARE = 0.8
 
 
 def _worker_id() -> str:
@@ -20,7 +18,7 @@ def _worker_id() -> str:
 
 
 def _memory_limit_bytes() -> int:
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
+    return memory.for_models(memory.machine_bytes())
 
 
 class Settings(BaseSettings):
@@ -41,7 +39,7 @@ class Settings(BaseSettings):
     http_port: int = Field(default=0, ge=0, le=65535)
     """Port for probes and metrics; 0 takes a free one."""
     memory_limit_bytes: int = Field(default_factory=_memory_limit_bytes, gt=0)
-    """What models may use; four fifths of the machine's memory if nothing is said."""
+    """What models may use; four fifths of the machine's memory, or of its container's limit, if nothing is said."""
     max_models: int = Field(default=0, ge=0)
     """Most models that are loaded at one time; 0 for as many as fit."""
     keep_alive_s: float = 300.0
