@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import pytest
+import trustme
 from prometheus_client import CollectorRegistry
 from rkllama_service import http
 from starlette.applications import Starlette
@@ -31,6 +33,17 @@ async def test_the_exit_code_is_the_readiness_and_the_text_its_reason(
     with http.bind("127.0.0.1", 0) as sock:
         async with http.serving(app, [sock]):
             assert await asked(f"{http.url_of(sock)}/readyz") == (code, text)
+
+
+async def test_a_port_that_is_served_with_any_certificate_is_asked_too(tmp_path: Path) -> None:
+    app = Starlette(routes=http.probes(CollectorRegistry(), lambda: ""))
+    issued = trustme.CA().issue_cert("rkllama.example")
+    tls = http.Certificate(cert=tmp_path / "cert.pem", key=tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tls.cert)
+    issued.private_key_pem.write_to_path(tls.key)
+    with http.bind("127.0.0.1", 0) as sock:
+        async with http.serving(app, [sock], tls=tls):
+            assert await asked(f"{http.url_of(sock, scheme='https')}/readyz") == (0, "ok")
 
 
 async def test_a_port_that_nobody_listens_on_is_not_healthy() -> None:
