@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME_EXTRAS := gateway,worker,cpu,store,cli
 
-.PHONY: install install-dev demo serve check test test-boards test-attacks mutations test-system test-clients test-arm64 chaos soak against bench clean test-chart
+.PHONY: install install-dev demo serve check test test-boards test-attacks test-chart mutations test-system test-clients test-compose test-arm64 lock images chaos soak against bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -84,6 +84,20 @@ $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/requirements
 # As root, some ten minutes: the binding tests on aarch64 under qemu-user.
 test-arm64:
 	tests/arm64/run.sh
+
+# The versions and hashes that the images install, after a change of constraints.txt.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+	services/lock.sh build/lock/bin/uv
+
+# For this machine, with VERSION and so on as docker-bake.hcl has them; as root, an engine is brought up where none runs.
+images:
+	tests/compose/with-engine.sh docker buildx bake
+
+# Five minutes: the images, and compose.yaml with them; processes killed, a disk full, a network cut.
+test-compose: install-dev
+	tests/compose/run.sh
 
 # A minute of load while processes are killed and stopped, from a printed seed; CHAOS="--seconds 600 --seed 7".
 chaos: install-dev

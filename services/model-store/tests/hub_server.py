@@ -152,9 +152,15 @@ class HubServer:
             await self._asked.wait_for(lambda: sum(path in one.path for one in self.seen) >= times)
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[HubServer]:
-        with http.bind("127.0.0.1", 0) as front, http.bind("127.0.0.1", 0) as back:
-            self.url, self.bytes_url = http.url_of(front), http.url_of(back)
+    async def serving(
+        self, host: str = "127.0.0.1", *, ports: tuple[int, int] = (0, 0), name: str = ""
+    ) -> AsyncIterator[HubServer]:
+        """Serve on `host`; `name` is how others call it, where it is not by that address."""
+        with http.bind(host, ports[0]) as front, http.bind(host, ports[1]) as back:
+            self.url, self.bytes_url = (
+                f"http://{name}:{port}" if name else http.url_of(sock)
+                for sock, port in zip((front, back), ports, strict=True)
+            )
             servers = {front: ("hub", self._hub), back: ("bytes", self._bytes)}
             answers = {sock.getsockname()[1]: answer for sock, answer in servers.items()}
 
