@@ -34,7 +34,16 @@ WORKER = frozenset(
 DEFINITIONS: dict[str, tuple[type[BaseSettings], frozenset[str]]] = {
     "gatewaySettings": (
         GatewaySettings,
-        frozenset({"port", "ollama_port", "tls_cert_file", "tls_key_file", "subject_prefix"}),
+        frozenset(
+            {
+                "port",
+                "ollama_port",
+                "published_host",
+                "tls_cert_file",
+                "tls_key_file",
+                "subject_prefix",
+            }
+        ),
     ),
     "npuWorkerSettings": (WorkerSettings, WORKER),
     "cpuWorkerSettings": (WorkerSettings, WORKER | {"npu_node", "rkllm_constrained"}),
