@@ -154,9 +154,17 @@ class Stack:
             f"worker-{number}",
             "rkllama_worker",
             RKLLAMA_WORKER_WORKER_ID=f"worker-{number}",
-            **{"RKLLAMA_WORKER_DRAIN_TIMEOUT_S": "5", **env},
+            **{"RKLLAMA_WORKER_DRAIN_TIMEOUT_S": "5", **self._npu(number), **env},
             **({"RKLLAMA_DATA": str(self.board(number))} if self._apart else {}),
         )
+
+    def _npu(self, number: int) -> dict[str, str]:
+        """An emulated board's own node: this machine may have one, for one worker."""
+        if "RKLLAMA_RKLLM_LIBRARY" not in self._env or "RKLLAMA_WORKER_NPU_NODE" in self._env:
+            return {}
+        node = self.folder / f"npu-{number}"
+        node.touch()
+        return {"RKLLAMA_WORKER_NPU_NODE": str(node)}
 
     def board(self, number: int) -> Path:
         """The data folder of worker `number`, where each has its own."""
