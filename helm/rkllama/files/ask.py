@@ -51,6 +51,7 @@ if MODEL:
         "model": MODEL,
         "stream": False,
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "options": {"temperature": 0},
     }
     status, body = ask("/api/chat", key=KEY, body=chat)
     expect(f"a question to {MODEL}", status, 200, body)
