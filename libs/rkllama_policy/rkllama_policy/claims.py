@@ -57,17 +57,20 @@ def patience_s(
     mine = cost(ticket, me)
     if math.isinf(mine):
         return math.inf
-    costs = {other.worker_id: cost(ticket, other) for other in others}
-    best = min(costs.values(), default=math.inf)
+    costs = [(other, cost(ticket, other)) for other in others]
+    best = min((theirs for _, theirs in costs), default=math.inf)
     if mine > best + TIE_S:
         return mine - best
+    # Who still runs cannot claim, however soon it is predicted to be done: nobody steps back for it.
+    equals = [
+        other.worker_id
+        for other, theirs in costs
+        if other.running is None and abs(theirs - mine) <= TIE_S
+    ]
+    if not equals:
+        return 0.0
     my_rank = _rank(ticket.job_id, me.worker_id)
-    ahead = sum(
-        1
-        for worker_id, theirs in costs.items()
-        if abs(theirs - mine) <= TIE_S and _rank(ticket.job_id, worker_id) < my_rank
-    )
-    return ahead * TIE_STEP_S
+    return TIE_STEP_S * sum(_rank(ticket.job_id, equal) < my_rank for equal in equals)
 
 
 def _dearness(offer: Offer, cost: float) -> float:

@@ -163,6 +163,14 @@ def test_equal_boards_claim_one_after_the_other() -> None:
     assert sorted(patiences) == pytest.approx([0, 0.004, 0.008, 0.012])
 
 
+def test_nobody_steps_back_for_a_board_that_still_runs() -> None:
+    """It is predicted to be done by now, but cannot claim before it is."""
+    overdue = RunningJob(job_id="x", model=A, left_s=0)
+    others = [board(f"w{i}", running=overdue) for i in range(16)]
+
+    assert patience_s(ticket(), board("free"), others) == 0
+
+
 def test_jobs_of_equal_cost_go_in_the_order_of_arrival_however_late_they_were_heard() -> None:
     offers = [
         Offer(ticket=ticket("second", order=2), age_s=0.010),

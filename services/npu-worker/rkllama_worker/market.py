@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from rkllama_policy.claims import Choice, Offer, choose
+from rkllama_policy.cost import cost_s
 from rkllama_protocol import codec
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.errors import RkllamaError
@@ -46,6 +47,8 @@ class Market:
         self._news = news
         self._heard: dict[str, _Heard] = {}
         self._taken: dict[str, tuple[int, float]] = {}
+        self._costs: dict[str, tuple[WorkerBeat, dict[tuple[str, int], float]]] = {}
+        """What the offers cost each board, by the beat that this was worked out from."""
 
     async def listen(self) -> None:
         """Hear offers, and what became of them."""
@@ -79,7 +82,20 @@ class Market:
         offers = [
             Offer(ticket=h.ticket, age_s=h.ticket.age_s + now - h.at) for h in self._heard.values()
         ]
-        return choose(offers, me, others)
+        self._costs = {board.worker_id: self._known(board) for board in others}
+        return choose(offers, me, others, cost=self._cost)
+
+    def _known(self, board: WorkerBeat) -> tuple[WorkerBeat, dict[tuple[str, int], float]]:
+        known = self._costs.get(board.worker_id)
+        return known if known is not None and known[0] is board else (board, {})
+
+    def _cost(self, ticket: Ticket, board: WorkerBeat) -> float:
+        """`cost_s`, worked out once for each beat: every offer is held against every board at each news."""
+        known = self._costs[board.worker_id] = self._known(board)
+        key = (ticket.job_id, ticket.attempt)
+        if key not in known[1]:
+            known[1][key] = cost_s(ticket, board)
+        return known[1][key]
 
     async def claim(self, ticket: Ticket) -> Job | None:
         """Ask for the job; None if somebody else has it, or its gateway does not answer."""

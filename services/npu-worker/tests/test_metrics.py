@@ -37,7 +37,12 @@ def resident(name: str, letter: str = "a", **facts: Any) -> Resident:
 
 def metrics_of(residents: list[Resident], state: BoardState = BoardState.IDLE) -> Metrics:
     metrics = Metrics("w")
-    metrics.tell(state=lambda: state, residents=lambda: residents, memory_limit_bytes=8 * GIB)
+    metrics.tell(
+        state=lambda: state,
+        residents=lambda: residents,
+        memory_limit_bytes=8 * GIB,
+        saved_bytes=lambda: 0,
+    )
     return metrics
 
 

@@ -45,7 +45,7 @@ OURS = {
 SECTIONS = (
     {f"1.{number}" for number in range(1, 12)}
     | {f"2.{number}" for number in range(1, 21)}
-    | {"5", "6.2", "7", "8"}
+    | {"3.6", "5", "6.2", "7", "8"}
 )
 TOLD_BY_OTHERS = {"1.4"}
 """Scalars: a part of every row with a time or a duration in it."""
