@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ollama
@@ -28,18 +28,18 @@ FULL = 0.9
 """A machine busier than this is itself what saturates."""
 
 
-def measure(rounds: int) -> Iterator[Figure]:
+def measure(rounds: int, sizes: Sequence[int] = BOARDS) -> Iterator[Figure]:
     """Boards are added to one system; every board has one stream at a time."""
     with (
         tempfile.TemporaryDirectory() as name,
-        emulated(Path(name), ABI, most_workers=BOARDS[-1], gateways=2) as running,
+        emulated(Path(name), ABI, most_workers=sizes[-1], gateways=2) as running,
     ):
         with ollama.Client(host=running.url, trust_env=False) as client:
             script = ModelScript(seed=1, answer_tokens=10**6, decode_tokens_per_s=PACE)
             create(client, "paced", script, Path(name))
         base: dict[int, float] = {}
         started = 1
-        for boards in BOARDS:
+        for boards in sizes:
             for number in range(started + 1, boards + 1):
                 running.start_worker(number)
             started = max(started, boards)

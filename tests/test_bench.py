@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import scaling
 from bench.__main__ import FAMILIES, main
 from bench.client import END, Asked
 from bench.figures import Figure, quantile
@@ -87,9 +88,22 @@ def test_a_part_of_the_benchmark_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.boards
-@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"first-token"}))
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"first-token", "scaling"}))
 def test_each_part_of_the_benchmark_runs(family: str, tmp_path: Path) -> None:
     run(tmp_path, family)
+
+
+@pytest.mark.boards
+def test_boards_are_added_one_after_the_other() -> None:
+    figures = list(scaling.measure(1, (1, 2)))
+
+    assert [figure.name for figure in figures] == [
+        "1 board, 1 gateway",
+        "1 board, 2 gateways",
+        "2 boards, 1 gateway",
+        "2 boards, 2 gateways",
+    ]
+    assert all(0 < value < 2 for figure in figures for value in figure.values)
 
 
 def run(folder: Path, family: str) -> None:

@@ -28,12 +28,13 @@ pytestmark = pytest.mark.boards
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 SCRIPT = ModelScript(
+    decode_tokens_per_s=500,
     replies=[
         *REPLIES,
         Reply(text="Hello, world.", when="Say hello"),
         Reply(text="I am told.", when="<|im_start|>system\nBe told."),
         Reply(text=f"<tool_call>\n{ADD}\n</tool_call>", when="call of the tool `add`"),
-    ]
+    ],
 )
 CALLED = {
     "add": {"a": 3, "b": 5},

@@ -30,11 +30,12 @@ pytestmark = pytest.mark.boards
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 SCRIPT = ModelScript(
+    decode_tokens_per_s=500,
     replies=[
         *REPLIES,
         Reply(text="Hello, world.", when="Say hello"),
         Reply(text="I am told.", when="<|im_start|>system\nBe told."),
-    ]
+    ],
 )
 FUNCTIONS = {"add": lambda a, b: a + b, "multiply": lambda a, b: a * b}
 
