@@ -29,7 +29,7 @@ COMMENT = re.compile(r"^( *)# -- (.*)$")
 KEY = re.compile(r"^( *)([A-Za-z]+):(?: (.*))?$")
 
 WORKER = frozenset(
-    {"worker_id", "runtime", "http_host", "http_port", "cache_dir", "subject_prefix"}
+    {"worker_id", "runtime", "http_host", "http_port", "cache_dir", "saved_dir", "subject_prefix"}
 )
 DEFINITIONS: dict[str, tuple[type[BaseSettings], frozenset[str]]] = {
     "gatewaySettings": (
@@ -46,7 +46,10 @@ DEFINITIONS: dict[str, tuple[type[BaseSettings], frozenset[str]]] = {
         ),
     ),
     "npuWorkerSettings": (WorkerSettings, WORKER),
-    "cpuWorkerSettings": (WorkerSettings, WORKER | {"npu_node", "rkllm_constrained"}),
+    "cpuWorkerSettings": (
+        WorkerSettings,
+        WORKER | {"npu_node", "rkllm_constrained", "rkllm_saved"},
+    ),
     "storeSettings": (
         StoreSettings,
         frozenset({"store_id", "http_host", "http_port", "advertise_url", "subject_prefix"}),

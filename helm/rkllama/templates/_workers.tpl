@@ -26,6 +26,8 @@
   value: {{ .runtime }}
 - name: RKLLAMA_WORKER_CACHE_DIR
   value: /data/cache
+- name: RKLLAMA_WORKER_SAVED_DIR
+  value: /data/cache/saved
 - name: RKLLAMA_WORKER_SUBJECT_PREFIX
   value: {{ .root.Values.subjectPrefix }}
 {{- include "rkllama.settings" (dict "prefix" "RKLLAMA_WORKER_" "settings" .settings) }}
