@@ -101,6 +101,7 @@ class Worker:
         self._speeds: dict[str, Speed] = {}
         self._failed: dict[str, tuple[str, float]] = {}
         self._runs: dict[tuple[str, int], Run] = {}
+        self._executing: set[asyncio.Task[None]] = set()
         self._occupancy = Occupancy(self._fetcher)
         self._orders = Orders(
             worker_id=worker_id,
@@ -240,7 +241,9 @@ class Worker:
         if self._orders.was_cancelled(run):
             run.cancel()
         self._occupancy.begin(run, self.beat())
-        self._tasks.create_task(self._execute(run))
+        executing = self._tasks.create_task(self._execute(run))
+        self._executing.add(executing)
+        executing.add_done_callback(self._executing.discard)
 
     async def _execute(self, run: Run) -> None:
         job, ticket = run.job, run.ticket
@@ -295,6 +298,8 @@ class Worker:
                     await self._news.wait()
         except TimeoutError:
             log.warning("a gateway did not hear the end", extra={"runs": len(self._runs)})
+            for executing in self._executing:
+                executing.cancel()
 
     async def _publish_beats(self) -> None:
         subject = self._subjects.beat("worker", self._worker_id)
