@@ -1,12 +1,14 @@
 """Conversations whose contexts are kept in files, so that another one may have the live context meanwhile.
 
 <saved>/
-  <hash>.<number>    written by an engine; the hash is that of the conversation (`rkllama_policy.conversation`)
-  lock               one worker at a time
+  <hash>.<number>         the hash is that of the conversation (`rkllama_policy.conversation`)
+  <hash>.<number>.part    an engine writes it
+  lock                    one worker at a time
 
 A file is found by a hash of the conversation that is salted with the client's key, so no other
 conversation and no other key ever gets it; and it is read only by the model, the runtime's version and the
-context length that wrote it. Nothing outlives the worker: the folder is emptied at the start, and at the end.
+context length that wrote it. Nothing outlives the worker: such files are removed at the start, and at the end.
+Whatever else is in the folder, somebody's who named one that he uses, is left alone.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ import asyncio
 import fcntl
 import logging
 import os
-import shutil
+import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rkllama_policy.conversation import held_tokens
+from rkllama_policy.conversation import HASH_BYTES, held_tokens
 from rkllama_policy.cost import restorable, worth_saving
 from rkllama_policy.eviction import SavedFile, to_forget
 from rkllama_protocol.messages import Speed, Ticket
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
     from rkllama_worker.residency import Resident
 
 log = logging.getLogger(__name__)
+
+LOCK = "lock"
+_OURS = re.compile(rf"[0-9a-f]{{{2 * HASH_BYTES}}}\.\d+({re.escape(PART_SUFFIX)})?")
+"""Names of the files that are removed."""
 
 Reader = tuple[str, str, int]
 """Who can read a file: model digest, runtime version, context length in tokens."""
@@ -61,7 +68,7 @@ class SavedContexts:
         self._written = 0
 
     async def open(self) -> None:
-        """Have the folder, emptied. Where that cannot be, nothing is saved."""
+        """Have the folder, without what a worker before left there. Where that cannot be, nothing is saved."""
         if not self._limit_bytes:
             return
         try:
@@ -71,10 +78,10 @@ class SavedContexts:
             log.warning("conversations are not saved", extra={"reason": reason})
 
     async def close(self) -> None:
-        """Remove all of them, and the folder."""
+        """Remove all of them, and the folder, if there is nothing else in it."""
         self._files.clear()
         if self._lock_fd >= 0:
-            await asyncio.to_thread(shutil.rmtree, self._root, ignore_errors=True)
+            await asyncio.to_thread(self._close)
             os.close(self._lock_fd)
             self._lock_fd = -1
 
@@ -123,7 +130,9 @@ class SavedContexts:
                 # Also where the engine died: whatever it was, the file is not tried again.
                 gone.append(self._files.pop(name).path)
         if ended is None:
-            gone.append(Path(saving.save_to + PART_SUFFIX))
+            if saving.save_to:
+                # It may have died between its renaming and its last word.
+                gone += [Path(saving.save_to), Path(saving.save_to + PART_SUFFIX)]
         elif reader is not None:
             useless = ended.restored and not ended.reused_tokens and not ended.aborted
             if ended.restored is False or ended.save_refused or useless:
@@ -132,12 +141,12 @@ class SavedContexts:
             if ended.saved_bytes:
                 gone += self._add(ticket, reader, Path(saving.save_to), ended.saved_bytes, now)
         gone += self._forget(now)
-        await asyncio.to_thread(_remove, gone)
+        await asyncio.to_thread(_discard, gone)
 
     async def expire(self) -> None:
         """Remove those that nobody went on with for too long."""
         if gone := self._forget(monotonic()):
-            await asyncio.to_thread(_remove, gone)
+            await asyncio.to_thread(_discard, gone)
 
     def _add(self, ticket: Ticket, reader: Reader, path: Path, size: int, now: float) -> list[Path]:
         """Keep a file; those that it makes useless, for they hold the begin of the same conversation."""
@@ -158,16 +167,23 @@ class SavedContexts:
     def _open(self) -> None:
         # What people said is in these files: they are for nobody else.
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for path in self._root.iterdir():
-                if path.name != "lock":
-                    path.unlink()
+            _remove(self._ours())
         except OSError:
             os.close(fd)
             raise
         self._lock_fd = fd
+
+    def _close(self) -> None:
+        # What cannot be removed now, the next worker removes.
+        with suppress(OSError):
+            _remove([*self._ours(), self._root / LOCK])
+            self._root.rmdir()
+
+    def _ours(self) -> list[Path]:
+        return [path for path in self._root.iterdir() if _OURS.fullmatch(path.name)]
 
 
 def _reader(entry: Resident) -> Reader | None:
@@ -183,3 +199,12 @@ def _used(file: _Saved, now: float) -> _Saved:
 def _remove(paths: Collection[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+def _discard(paths: Collection[Path]) -> None:
+    """Remove what nobody will ask for again; a disk that refuses costs no more than the room."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("saved context not removed", extra={"reason": error.strerror})

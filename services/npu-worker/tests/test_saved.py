@@ -158,6 +158,10 @@ async def test_a_runtime_that_refuses_once_is_not_asked_again(
     assert other is not None
 
 
+def files_in(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+
+
 def half_written(saving: Saving) -> Path:
     part = Path(saving.save_to + ".part")
     part.write_bytes(b"half")
@@ -165,20 +169,31 @@ def half_written(saving: Saving) -> Path:
 
 
 async def test_a_file_that_an_engine_died_of_is_not_tried_again(saved: SavedContexts) -> None:
-    """And what the engine was writing is removed."""
-    file = await save(saved, ticket("a"), loaded())
+    """And what the engine was writing, or had written and not told of, is removed."""
+    await save(saved, ticket("a"), loaded())
     turn = ticket("a", "b")
     plan = saved.plan(turn, loaded(), SPEED)
     assert plan is not None
     part = half_written(plan)
+    wrote(plan)
     await saved.note(turn, loaded(), plan, None)
 
     assert saved.hashes == ()
-    assert not file.exists()
-    assert not part.exists()
+    assert files_in(part.parent) == ["lock"]
     again = saved.plan(turn, loaded(), SPEED)
     assert again is not None
     assert not again.restore
+
+
+async def test_an_engine_that_was_to_write_nothing_left_nothing(
+    saved: SavedContexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its death removes no file of somebody else's, wherever the worker stands."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".part").write_bytes(b"precious")
+    await saved.note(ticket("a"), loaded(), Saving(restore="gone"), None)
+
+    assert (tmp_path / ".part").exists()
 
 
 async def test_what_nobody_goes_on_with_is_removed(tmp_path: Path) -> None:
@@ -190,10 +205,27 @@ async def test_what_nobody_goes_on_with_is_removed(tmp_path: Path) -> None:
     assert (contexts.hashes, file.exists()) == ((), False)
 
 
+async def test_a_disk_that_removes_nothing_ends_no_worker(saved: SavedContexts) -> None:
+    """It became read-only: what is on it is no longer counted, and the runs go on."""
+    file = await save(saved, ticket("a"), loaded())
+    unremovable(file)
+    await save(saved, ticket("a", "b"), loaded())
+
+    assert saved.hashes == ("b",)
+    assert saved.size_bytes == SIZE
+
+
+def unremovable(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 async def test_the_folder_is_emptied_at_the_start_and_gone_at_the_end(tmp_path: Path) -> None:
+    """Whole files and half ones: whoever wrote them was killed."""
     folder = tmp_path / "saved"
     folder.mkdir()
-    (folder / "left behind").write_bytes(b"secret")
+    for left in ("0123456789abcdef.1", "0123456789abcdef.22.part"):
+        (folder / left).write_bytes(b"secret")
     contexts = SavedContexts(folder, limit_bytes=SIZE, max_age_s=60)
     await contexts.open()
     found = {path.name for path in folder.iterdir()}
@@ -201,6 +233,23 @@ async def test_the_folder_is_emptied_at_the_start_and_gone_at_the_end(tmp_path: 
 
     assert found == {"lock"}
     assert not folder.exists()
+
+
+async def test_a_folder_that_has_other_things_in_it_keeps_them(tmp_path: Path) -> None:
+    """Somebody named /dev/shm, or his home."""
+    names = ("photo.jpg", "0123456789abcdef", "0123456789abcdef.1.txt", "folder/0123456789abcdef.1")
+    (tmp_path / "folder").mkdir()
+    for name in names:
+        (tmp_path / name).write_bytes(b"precious")
+    contexts = SavedContexts(tmp_path, limit_bytes=3 * SIZE, max_age_s=60)
+    await contexts.open()
+    file = await save(contexts, ticket("0123456789abcdef"), loaded())
+    kept = contexts.hashes
+    await contexts.close()
+
+    assert kept == ("0123456789abcdef",)
+    assert not file.exists()
+    assert sorted(files_in(tmp_path)) == sorted(names)
 
 
 async def test_two_workers_do_not_share_a_folder(saved: SavedContexts, tmp_path: Path) -> None:

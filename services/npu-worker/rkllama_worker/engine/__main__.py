@@ -27,6 +27,8 @@ def main() -> NoReturn:
     arguments.add_argument("--parent", type=int, required=True, help="the worker's process id")
     given = arguments.parse_args()
     die_with_parent(given.parent)
+    # What people said is in the contexts that it saves, and the folder may be anybody's.
+    os.umask(0o077)
     logs.configure(debug=False)
     channel = Channel(socket.socket(fileno=given.fd))
     engine = Engine(channel)

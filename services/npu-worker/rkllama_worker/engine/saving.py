@@ -6,11 +6,14 @@ finds half of one; what a run leaves unfinished it removes.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from time import perf_counter_ns
 
 from rkllama_worker.engine.runtime.base import Runtime
 from rkllama_worker.engine.wire import RunEnded, Saving
+
+log = logging.getLogger(__name__)
 
 PART_SUFFIX = ".part"
 
@@ -47,13 +50,19 @@ class Keeper:
         part, target = self.part, self._target
         if part is None or target is None:
             return
-        saved = self._runtime.save(part) if whole else None
-        if saved:
-            self._saved_bytes = part.stat().st_size
-            part.replace(target)
-            return
-        self._refused = saved is False
-        part.unlink(missing_ok=True)
+        try:
+            saved = self._runtime.save(part) if whole else None
+            if saved:
+                size = part.stat().st_size
+                part.replace(target)
+                self._saved_bytes = size
+            else:
+                self._refused = saved is False
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            # A disk that became read-only refuses to remove even what is not there.
+            log.warning("context not saved", extra={"reason": error.strerror})
+            self._refused = True
 
     def told(self, ended: RunEnded) -> RunEnded:
         """The same, and what became of the files."""

@@ -243,6 +243,16 @@ def test_a_model_that_saves_nothing_is_told_of_where_nobody_stopped_it(
     assert not list(tmp_path.glob("saved*"))
 
 
+def test_a_disk_that_neither_writes_nor_removes_costs_the_file_alone(
+    open_runtime: Open, tmp_path: Path
+) -> None:
+    """It became read-only in the middle of a run: the engine lives, and is not asked again."""
+    (tmp_path / "saved.part").mkdir()
+    told = kept(open_runtime(), Saving(save_to=str(tmp_path / "saved")))
+
+    assert (told.saved_bytes, told.save_refused) == (0, True)
+
+
 def test_a_restore_that_fails_is_told_and_the_prompt_is_read(
     open_runtime: Open, tmp_path: Path
 ) -> None:
