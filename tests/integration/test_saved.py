@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,16 @@ def ask(url: str, messages: Messages, model: str = "m", **more: Any) -> str:
 def warm(url: str, model: str = "m", **more: Any) -> None:
     """A board saves what it knows to be worth it: it has read a prompt before."""
     ask(url, [user("Good morning, and a very fine one it is.")], model, **more)
+
+
+def idle(stack: Stack) -> bool:
+    return stack.metric(stack.worker_url(), "rkllama_board_state", state="idle") == 1
+
+
+def kept(stack: Stack) -> list[Path]:
+    """What is there when the last run is over: an answer does not wait for its file."""
+    wait_until("the board to be idle", lambda: idle(stack))
+    return saved(stack)
 
 
 def saved(stack: Stack) -> list[Path]:
@@ -153,17 +164,17 @@ def test_nothing_is_left_behind(board: Stack, tmp_path: Path) -> None:
     made(board, tmp_path)
     warm(board.url)
     ask(board.url, [user(FIRST)])
-    kept = saved(board)
+    made_first = kept(board)
     board.kill("worker-1")
     left = saved(board)
     board.start_worker(1, RKLLAMA_WORKER_RKLLM_SAVED="true")
     wait_until("the folder to be empty", lambda: not saved(board))
     warm(board.url)
     ask(board.url, [user(FIRST)])
-    again = saved(board)
+    again = kept(board)
     board.terminate("worker-1")
 
-    assert len(kept) == len(left) == len(again) == 1
+    assert len(made_first) == len(left) == len(again) == 1
     assert not (board.folder / "saved" / "worker-1").exists()
 
 
@@ -176,7 +187,7 @@ def test_a_runtime_that_refuses_is_not_asked_again(board: Stack, tmp_path: Path)
 
     tried = [run for run in runs_of(tmp_path, "run") if run["save_prompt_cache"]]
     assert len(tried) == 1
-    assert not saved(board)
+    assert not kept(board)
 
 
 def test_a_file_that_is_gone_costs_a_prefill_and_nothing_else(board: Stack, tmp_path: Path) -> None:
@@ -185,7 +196,7 @@ def test_a_file_that_is_gone_costs_a_prefill_and_nothing_else(board: Stack, tmp_
     first, other = [user(FIRST)], [user(OTHER)]
     ask(board.url, first)
     ask(board.url, other)
-    for path in saved(board):
+    for path in kept(board):
         path.unlink()
     first.append(user(NEXT))
     expected = whole(model, first)
@@ -194,14 +205,44 @@ def test_a_file_that_is_gone_costs_a_prefill_and_nothing_else(board: Stack, tmp_
     assert restores(board, "refused") == 1
 
 
+def test_no_client_waits_for_a_file(models: Path, tmp_path: Path) -> None:
+    """A disk may take its time: the answer is whole, its board is busy, and nobody is cut off by it."""
+    with Stack(prepared(models, tmp_path)) as stack:
+        options = {"options": {"temperature": 0, "num_predict": 4}}
+        warm(stack.url, MODEL, **options)
+        ask(stack.url, [user(FIRST)], MODEL, **options)
+        (file,) = kept(stack)
+        # Opened for writing, it stands still until somebody reads.
+        slow = file.with_name(f"{file.stem}.2.part")
+        os.mkfifo(slow)
+        said = ask(stack.url, [user(FIRST)], MODEL, **options)
+        # Longer than until its gateway wants no more of the run, and than an abort may take.
+        late = httpx2.post(
+            f"{stack.url}/api/chat",
+            json={"model": MODEL, "messages": [user(OTHER)]},
+            headers={"x-rkllama-deadline": "6"},
+            timeout=None,
+            trust_env=False,
+        )
+        with slow.open("rb") as reader:
+            size = len(reader.read())
+        again = ask(stack.url, [user(FIRST)], MODEL, **options)
+        died = stack.runs(outcome="engine_died")
+
+    assert late.status_code == 503
+    assert said == again
+    assert size > 1e6
+    assert died == 0
+
+
 def test_the_npus_runtime_saves_nothing_unless_it_is_asked_to(tmp_path: Path) -> None:
     with emulated(tmp_path, "abi-1.3.0") as stack:
         made(stack, tmp_path)
         warm(stack.url)
         ask(stack.url, [user(FIRST)])
-        kept = saved(stack)
+        files = kept(stack)
 
-    assert not kept
+    assert not files
     assert not [run for run in runs_of(tmp_path, "run") if run["save_prompt_cache"]]
 
 

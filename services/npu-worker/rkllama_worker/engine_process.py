@@ -114,7 +114,7 @@ class EngineProcess:
         self,
         job: bytes,
         on_chunk: Callable[[bytes], Awaitable[None]],
-        on_last: Callable[[bytes], None],
+        on_last: Callable[[bytes], Awaitable[None]],
         *,
         saving: Saving | None = None,
     ) -> RunEnded:
@@ -138,7 +138,7 @@ class EngineProcess:
                 await on_chunk(frame.payload)
                 self._tell(Kind.MORE)
             elif frame.kind is Kind.LAST_CHUNK:
-                on_last(frame.payload)
+                await on_last(frame.payload)
             elif frame.kind is Kind.ENDED:
                 return RunEnded.model_validate_json(frame.payload)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from time import monotonic
 
 from rkllama_protocol.bus import Bus
@@ -45,6 +46,8 @@ GATEWAY_LOST_S = 3.0
 """Connected time without an answer from the gateway after which the job has no client any more."""
 FINISHED_INTERVAL_S = 0.5
 FINISHED_FOR_S = 60.0
+SAVE_S = 60.0
+"""How long an engine may write a context: the slowest SD cards take 10 MB/s, and a context is some hundred MB."""
 JOIN_S = 2.0
 """How long after an abort the runtime may take, beyond its prefill, before its process is killed."""
 
@@ -83,6 +86,8 @@ class Run:
         self._chunks: list[bytes] = []
         self._last: bytes | None = None
         """The terminal chunk, until the model is released: who reads it may ask at once what is loaded."""
+        self._told = False
+        """It is on its way already: what the engine still writes into a file, nobody waits for."""
         self._heard_at = monotonic()
         """When the engine last said something."""
         self._unwanted = asyncio.Event()
@@ -115,7 +120,9 @@ class Run:
         return bool(self._chunks)
 
     def cancel(self) -> None:
-        """Nobody wants the answer any more."""
+        """Nobody wants the answer any more; of one that is told already, nobody wants more."""
+        if self._told:
+            return
         self._released = False
         self._unwanted.set()
 
@@ -213,7 +220,10 @@ class Run:
             )
             try:
                 self.ended = await engine.run(
-                    encode(self.job), self._keep, self._keep_last, saving=saving
+                    encode(self.job),
+                    self._keep,
+                    partial(self._keep_last, entry, saving),
+                    saving=saving,
                 )
             except RkllamaError as error:
                 # Inside the group it would come out as an ExceptionGroup.
@@ -234,6 +244,8 @@ class Run:
     async def _kill_when_silent(self, engine: EngineProcess, silence: Silence) -> None:
         while True:
             may_s = silence.next_s if self.answering else silence.first_s
+            if self._told:
+                may_s = SAVE_S
             left_s = self._heard_at + may_s - monotonic()
             if left_s <= 0:
                 log.error("engine hangs", extra={**self._named, "silent_s": may_s})
@@ -245,9 +257,14 @@ class Run:
         self._heard_at = monotonic()
         await self._put(chunk)
 
-    def _keep_last(self, chunk: bytes) -> None:
+    async def _keep_last(self, entry: Resident, saving: Saving | None, chunk: bytes) -> None:
         self._heard_at = monotonic()
-        self._last = chunk
+        # A model that goes with this run is gone before its client hears the end.
+        if saving is None or not saving.save_to or entry.keep_alive_s == 0:
+            self._last = chunk
+            return
+        self._told = True
+        await self._put(chunk)
 
     async def _put(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
@@ -263,7 +280,7 @@ class Run:
         error = None if self._unwanted.is_set() else self.failure
         if self._last is not None:
             await self._put(self._last)
-        elif error is not None and not self._complete:
+        elif error is not None and not self._told and not self._complete:
             chunk = Chunk(seq=len(self._chunks), error_code=error.code, error_message=error.message)
             await self._put(encode_chunk(chunk))
 

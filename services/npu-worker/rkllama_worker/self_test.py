@@ -66,8 +66,12 @@ async def measure(model: StoredModel, *, npu: Npu | None, board: Board) -> Measu
     fds = npu.inherited_fds if npu else ()
     engine = await EngineProcess.start(spec, timeout_s=LOAD_TIMEOUT_S, inherited_fds=fds)
     last: list[bytes] = []
+
+    async def keep(chunk: bytes) -> None:
+        last.append(chunk)
+
     try:
-        ended = await engine.run(encode(_job(model)), _pass_over, last.append)
+        ended = await engine.run(encode(_job(model)), _pass_over, keep)
         saved = await _saved(engine, model) if engine.ready.saves_as else None
     finally:
         await engine.close()
@@ -95,23 +99,21 @@ async def _pass_over(_: bytes) -> None:
 
 async def _saved(engine: EngineProcess, model: StoredModel) -> Saved | None:
     """Save a prompt, run another one, and go on with the first."""
-    last: list[bytes] = []
-
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "saved")
         kept = await engine.run(
             encode(_job(model, WORD * PROMPT_TOKENS, new_tokens=1)),
             _pass_over,
-            last.append,
+            _pass_over,
             saving=Saving(save_to=path),
         )
         if not kept.saved_bytes:
             return None
-        await engine.run(encode(_job(model, OTHER_WORD, new_tokens=1)), _pass_over, last.append)
+        await engine.run(encode(_job(model, OTHER_WORD, new_tokens=1)), _pass_over, _pass_over)
         ended = await engine.run(
             encode(_job(model, WORD * PROMPT_TOKENS + OTHER_WORD, new_tokens=1)),
             _pass_over,
-            last.append,
+            _pass_over,
             saving=Saving(restore=path),
         )
     if not ended.restored or not ended.reused_tokens:
