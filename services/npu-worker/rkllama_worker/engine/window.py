@@ -4,8 +4,9 @@
     telling thread               makes a chunk of all that was put, as soon as the worker waits for one
     reading thread      wanted   the worker has passed the last chunk on
 
-A chunk carries one token while the worker keeps up, and all that were made meanwhile when it does not:
-what a chunk costs every process behind this one is then shared by its tokens.
+A chunk carries one token while the worker keeps up, and those that were made meanwhile when it does not:
+what a chunk costs every process behind this one is then shared by its tokens. They are bounded, for a broker
+passes no message on that is larger than it allows.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from rkllama_worker.engine.runtime.base import Logprobs
 
 Say = Callable[[Sequence[int], Sequence[Logprobs]], bool]
 """Makes a chunk of ids and sends it; False if there was none to send."""
+
+MOST_IDS = 128
+"""Gathered in a chunk, and what one emission brings more: with 20 logprobs each they are half a MiB, of one
+that a message may have."""
 
 _Made = tuple[Sequence[int], Sequence[Logprobs]]
 
@@ -64,7 +69,11 @@ class Window:
             while (made := self._made.get()) is not None:
                 self._under_way.acquire()
                 ids, logprobs = [*made[0]], [*made[1]]
-                while not self._made.empty() and (made := self._made.get()) is not None:
+                while (
+                    len(ids) < MOST_IDS
+                    and not self._made.empty()
+                    and (made := self._made.get()) is not None
+                ):
                     ids += made[0]
                     logprobs += made[1]
                 if not say(ids, logprobs):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from rkllama_worker.engine.runtime.base import Likely, Logprobs
-from rkllama_worker.engine.window import Window
+from rkllama_worker.engine.window import MOST_IDS, Window
 
 HANG_S = 30.0
 
@@ -60,6 +60,24 @@ def test_what_is_made_while_the_worker_is_busy_is_one_chunk() -> None:
         window.wanted()
 
     assert said.ids == [[1], [2, 3, 4], [5]]
+
+
+def test_what_a_worker_that_stands_still_gets_fits_into_messages() -> None:
+    """The broker was stopped for a while: a chunk that it refuses would be lost with all its tokens."""
+    window, said = Window(), Said()
+    made = 3 * MOST_IDS + 1
+
+    with window.passing(said.say):
+        window.put([1], ())
+        said.until(1)
+        for token in range(made):
+            window.put([token + 2], ())
+        for chunk in range(2, 6):
+            window.wanted()
+            said.until(chunk)
+
+    assert [token for ids in said.ids for token in ids] == list(range(1, made + 2))
+    assert max(map(len, said.ids)) == MOST_IDS
 
 
 def test_what_made_no_chunk_is_not_waited_for() -> None:
