@@ -43,6 +43,25 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        commands.version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-v", callback=_version, is_eager=True, help="As the command version."
+        ),
+    ] = False,
+) -> None:
+    """What may stand before a command."""
+
+
 @app.command("serve")
 def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
+from itertools import compress
 from typing import Annotated
 
 import typer
@@ -70,21 +71,26 @@ def pull(model: str) -> None:
         bring(api, model)
 
 
+Prefix = Annotated[str, typer.Argument(help="How their names begin; without it, all models.")]
+
+
 @app.command("list")
-def list_models(*, json: AsJson = False) -> None:
+def list_models(prefix: Prefix = "", *, json: AsJson = False) -> None:
     """List the models of the server."""
     with server() as api:
         answer = api.tags()
+    found = read(answer, Models).models
+    listed = [m.name.lower().startswith(prefix.lower()) for m in found]
     if json:
-        print_json(answer["models"])
+        print_json(list(compress(answer["models"], listed)))
     else:
-        tables.models(read(answer, Models).models, console(), now=api.now)
+        tables.models(compress(found, listed), console(), now=api.now)
 
 
 @app.command("ls", hidden=True)
-def ls(*, json: AsJson = False) -> None:
+def ls(prefix: Prefix = "", *, json: AsJson = False) -> None:
     """As `list`."""
-    list_models(json=json)
+    list_models(prefix, json=json)
 
 
 @app.command()

@@ -11,11 +11,12 @@ import typer
 from rkllama_modelfile import ModelfileError, typed_parameters
 from rkllama_modelfile import warnings as left_out
 from rkllama_service.process import SetupError
+from typer.core import TyperCommand
 
 from rkllama_cli import bars, chat, uploading
 from rkllama_cli.api import Api, read
 from rkllama_cli.asking import ask
-from rkllama_cli.chat import Chat
+from rkllama_cli.chat import THINK_LEVELS, Chat
 from rkllama_cli.commands import bring, complain, server
 from rkllama_cli.editor import Editor, history_path
 from rkllama_cli.errors import INTERRUPTED, CliError, RefusedError
@@ -25,8 +26,19 @@ from rkllama_cli.wire import Facts
 
 app = typer.Typer()
 
+_THINK = {"true": True, "false": False} | {level: level for level in THINK_LEVELS}
 
-@app.command()
+
+class _Run(TyperCommand):
+    """The command, whose `--think` needs no value, as Ollama's does not."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = args[: args.index("--")] if "--" in args else args
+        whole = ["--think=true" if option == "--think" else option for option in options]
+        return super().parse_args(ctx, whole + args[len(options) :])
+
+
+@app.command(cls=_Run)
 def run(
     model: str,
     prompt: Annotated[
@@ -46,8 +58,12 @@ def run(
         str, typer.Option(help="How long it stays loaded: 10m, 0, -1 for ever.")
     ] = "",
     think: Annotated[
-        bool | None, typer.Option("--think/--nothink", help="Have it think first, or not.")
-    ] = None,
+        str,
+        typer.Option(
+            metavar="[=LEVEL]", help="Have it think first: true, false, high, medium, low or max."
+        ),
+    ] = "",
+    nothink: Annotated[bool, typer.Option("--nothink", help="As --think=false.")] = False,
     hidethinking: Annotated[
         bool, typer.Option("--hidethinking", help="Do not show what it thinks.")
     ] = False,
@@ -62,7 +78,7 @@ def run(
         system=system,
         parameters=_parameters(option or [], seed),
         format=_format(format),
-        think=think,
+        think=False if nothink else _think(think),
         keep_alive=keep_alive(keepalive),
         verbose=verbose,
         wrap=not nowordwrap,
@@ -102,6 +118,12 @@ def _parameters(options: list[str], seed: int | None) -> dict[str, Any]:
         return typed_parameters(pairs)
     except ModelfileError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _think(text: str) -> bool | str | None:
+    if text and text not in _THINK:
+        raise typer.BadParameter(f"--think is one of {', '.join(_THINK)}, not {text}")
+    return _THINK.get(text)
 
 
 def _format(text: str) -> str | dict[str, Any]:

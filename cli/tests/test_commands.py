@@ -54,6 +54,16 @@ def test_list_is_a_table_and_json_for_programs(server: Scripted) -> None:
     assert json.loads(rkllama(server, "list", "--json").stdout) == [ROW]
 
 
+def test_list_takes_the_beginning_of_a_name_as_ollama_does(server: Scripted) -> None:
+    rows = [{**ROW, "name": name} for name in ("qwen2.5:3b", "Qwen3:1b", "smollm2:135m")]
+    server.on("GET /api/tags", *[Reply(body={"models": rows})] * 3)
+
+    table = rkllama(server, "list", "QWEN").stdout
+    assert [line.split()[0] for line in table.splitlines()] == ["NAME", "qwen2.5:3b", "Qwen3:1b"]
+    assert json.loads(rkllama(server, "ls", "smol", "--json").stdout) == rows[2:]
+    assert rkllama(server, "list", "nope").stdout.split() == ["NAME", "ID", "SIZE", "MODIFIED"]
+
+
 def test_times_are_told_by_the_servers_clock(server: Scripted) -> None:
     """A board without a clock of its own is years behind."""
     loaded = {**ROW, "size_vram": ROW["size"], "expires_at": "2001-01-01T00:04:30Z"}
@@ -221,7 +231,7 @@ def test_version_tells_of_both_sides(server: Scripted) -> None:
     server.on("GET /api/version", Reply(body={"version": "0.12.6"}), Reply(status=500))
 
     assert f"server at {server.url}, Ollama API 0.12.6" in rkllama(server, "version").stdout
-    alone = rkllama(server, "version")
+    alone = rkllama(server, "--version")
     assert alone.exit_code == 0
     assert alone.stdout.startswith("rkllama ")
 

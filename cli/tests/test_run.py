@@ -91,6 +91,32 @@ def test_options_reach_the_server(server: Scripted) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("option", "think"),
+    [
+        ("--think", True),
+        ("--think=true", True),
+        ("--think=false", False),
+        ("--nothink", False),
+        ("--think=high", "high"),
+    ],
+)
+def test_thinking_is_asked_for_as_with_ollama(
+    server: Scripted, option: str, think: bool | str
+) -> None:
+    assert run(server, option, "Say", "--", "--think").exit_code == 0
+    assert server.bodies("/api/chat") == [
+        {"model": "m", "messages": [{"role": "user", "content": "Say --think"}], "think": think}
+    ]
+
+
+def test_a_level_of_thinking_that_there_is_not_is_refused(server: Scripted) -> None:
+    refused = run(server, "--think=huge", "hi")
+
+    assert (refused.exit_code, server.bodies("/api/chat")) == (2, [])
+    assert "--think is one of true, false, high, medium, low, max, not huge" in refused.stderr
+
+
 def test_timings_are_shown_beside_the_answer(server: Scripted) -> None:
     figures: dict[str, Any] = {
         "total_duration": 2_500_000_000,
