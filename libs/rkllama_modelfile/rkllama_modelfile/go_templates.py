@@ -16,7 +16,9 @@ from rkllama_modelfile import template_twins as twins
 from rkllama_modelfile.go_translation import Piece, translated
 
 _GO = re.compile(
-    r"\{\{-?\s*(?:\.|\$|/\*|(?:if|range|with|define|block|template)\s|(?:end|else)\s*-?\}\})"
+    r"\{\{-?\s*(?:\.|\$|/\*|(?:if|range|with|define|block|template)\s|(?:end|else)\s*-?\}\}"
+    # A function that is called: its arguments stand behind a blank.
+    r"|[A-Za-z]\w*\s+(?:\.[A-Z]|[$\"`]))"
 )
 _STRING = r'"(?:\\.|[^"\\])*"|`[^`]*`'
 _ACTION = re.compile(r"\{\{((?:" + _STRING + r"|[^\"`}]|\}(?!\}))*)\}\}")

@@ -289,6 +289,36 @@ def test_what_would_be_lost_is_refused(go: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "go",
+    [
+        "{{ json .Messages }}",
+        "{{- len .Prompt -}}",
+        '{{ printf "%s" .Prompt }}',
+        "{{ nope $.Prompt }}",
+    ],
+)
+def test_a_template_of_calls_alone_is_no_jinja(go: str) -> None:
+    """As Jinja it would be the attribute of a name that nobody has: an empty prompt."""
+    assert is_go(go)
+    with pytest.raises(UnknownTemplateError):
+        twin(go)
+
+
+@pytest.mark.parametrize(
+    "jinja",
+    [
+        '{{ a or "b" }}',
+        '{{ a ~ "b" }}',
+        '{{ a if b else "c" }}',
+        '{{ a | default("b") }}',
+        "{{ a .b }}",
+    ],
+)
+def test_an_expression_of_jinja_is_no_call_of_go(jinja: str) -> None:
+    assert not is_go(jinja)
+
+
+@pytest.mark.parametrize(
     ("go", "text"),
     [
         ("{{ .System", "template: :1: unclosed action"),
