@@ -122,9 +122,9 @@ def request(chat: Chat) -> Json:
 
 
 def loading(chat: Chat) -> Json:
-    """What a load has to know, so that the first answer needs no other."""
+    """What a load has to know, so that the first answer needs no other, and is not refused for its thinking."""
     settings = _settings(chat)
-    return {key: settings[key] for key in ("options", "keep_alive") if key in settings}
+    return {key: settings[key] for key in ("options", "keep_alive", "think") if key in settings}
 
 
 def saving(chat: Chat) -> Json:

@@ -149,7 +149,8 @@ def test_a_request_holds_the_whole_conversation_and_only_what_was_set() -> None:
         "think": False,
         "keep_alive": "5m",
     }
-    assert chat.loading(settled) == {"options": {"seed": 1}, "keep_alive": "5m"}
+    # A model that cannot think says so before anybody has typed a question.
+    assert chat.loading(settled) == {"options": {"seed": 1}, "keep_alive": "5m", "think": False}
 
 
 def test_what_is_saved_has_the_models_own_messages_too() -> None:
