@@ -83,7 +83,7 @@ $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/requirements
 
 # As root, some ten minutes: the binding tests on aarch64 under qemu-user.
 test-arm64:
-	tests/arm64/run.sh
+	tests/arm64/with-qemu.sh tests/arm64/run.sh
 
 # The versions and hashes that the images install, after a change of constraints.txt.
 lock:
