@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# base-image.sh [amd64|arm64]: the base of our images for this engine, pulled, or made from Debian's packages where no registry answers.
+# The base of our images for this engine, pulled, or made from Debian's packages where no registry answers.
 #
+# BASE is its name, BASE_ARCH its architecture, amd64 or arm64; the one of the machine if empty.
 # What is made stands in for the official image: the same Debian release, Python and paths (`python3`, /usr/local/bin), and
 # none of its layers. It trusts the certificates that this machine trusts, so that a build reaches what the machine reaches.
 set -euo pipefail
-arch=${1:-$(dpkg --print-architecture)}
+arch=${BASE_ARCH:-$(dpkg --print-architecture)}
 tag=${BASE:-python:3.11-slim-bookworm}
 [ "$(docker image inspect --format '{{.Architecture}}' "$tag" 2>/dev/null)" = "$arch" ] && exit 0
 if [ -z "${RKLLAMA_NO_PULL:-}" ] && timeout 120 docker pull --quiet --platform "linux/$arch" "$tag" 2>/dev/null; then exit 0; fi
