@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME_EXTRAS := gateway,worker,cpu,store,cli
 
-.PHONY: install install-dev demo serve check test test-boards test-attacks test-chart mutations test-system test-clients test-compose test-arm64 lock images chaos soak against bench clean
+.PHONY: install install-dev demo serve check test test-boards test-attacks test-chart mutations test-system test-clients test-compose test-arm64 image-arm64 lock images chaos soak against bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -84,6 +84,10 @@ $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/requirements
 # As root, some ten minutes: the binding tests on aarch64 under qemu-user.
 test-arm64:
 	tests/arm64/with-qemu.sh tests/arm64/run.sh
+
+# As root, some ten minutes, less than one when it was built before: the worker's image for arm64, imported whole, under qemu-user.
+image-arm64:
+	tests/arm64/image.sh
 
 # The versions and hashes that the images install, after a change of constraints.txt.
 lock:
