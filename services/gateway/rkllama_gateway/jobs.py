@@ -127,6 +127,9 @@ class Jobs:
             if not self._bus.connected:
                 continue
             for held in tuple(self._held.values()):
+                if held.job_id not in self._held:
+                    # It was let go while another one was seen to.
+                    continue
                 worker_id = held.worker_id
                 if held.lease_lost(now, reconnected_at=self._reconnected_at):
                     await self._next_attempt(held, worker_id)
