@@ -29,9 +29,7 @@ from rkllama_protocol.errors import (
 )
 from rkllama_protocol.lifecycle import JobState
 from rkllama_protocol.messages import (
-    Accepted,
     BodyRequest,
-    Cancel,
     Claim,
     Finished,
     FinishedReply,
@@ -40,15 +38,15 @@ from rkllama_protocol.messages import (
     Lease,
     LeaseReply,
     Link,
-    Replay,
     WorkerBeat,
 )
-from rkllama_protocol.subjects import ANY, GatewayVerb, Subjects, WorkerVerb
+from rkllama_protocol.subjects import ANY, GatewayVerb, Subjects
 
 from rkllama_gateway.admission import Admission, Terms
 from rkllama_gateway.job import HeldJob, Loss
 from rkllama_gateway.metrics import Metrics
 from rkllama_gateway.offers import Offers
+from rkllama_gateway.orders import Orders
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +60,6 @@ SMALL_BUFFER_BYTES = 256 * 2**10
 """A job that holds less does not have anybody look at the others."""
 HEADROOM_BYTES = 8192
 """Left of `max_payload` for a grant's envelope."""
-REPLAY_TIMEOUT_S = 1.0
 ENCODE_HERE_CHARS = 2**20
 """A job with more text than this is encoded, and hashed, in a thread."""
 
@@ -89,12 +86,12 @@ class Jobs:
         self._boards = boards
         self._tasks = tasks
         self._offers = offers
+        self._orders = Orders(bus=bus, subjects=subjects, tasks=tasks)
         self._admission = admission
         self._metrics = metrics
         self._no_worker_s = no_worker_s
         self._held: dict[str, HeldJob] = {}
         self._wake: dict[str, asyncio.Event] = {}
-        self._replaying: set[str] = set()
         self._order = 0
         self.idle = asyncio.Event()
         """No job is held."""
@@ -223,27 +220,7 @@ class Jobs:
         held.cancel()
         await self._offers.take_back(held)
         if held.worker_id:
-            self._tasks.create_task(self._cancel_on(held.worker_id, held))
-
-    async def _cancel_on(self, worker_id: str, held: HeldJob) -> None:
-        try:
-            await self._bus.ask(
-                self._subjects.worker(worker_id, WorkerVerb.CANCEL),
-                Cancel(job_id=held.job_id, attempt=held.attempt),
-                Accepted,
-                timeout_s=REPLAY_TIMEOUT_S,
-            )
-        except RkllamaError as error:
-            # The board hears "not wanted" when it next renews its lease.
-            log.info(
-                "cancel unheard",
-                extra={
-                    "job_id": held.job_id,
-                    "model": held.job.model.name,
-                    "worker_id": worker_id,
-                    "reason": error.message,
-                },
-            )
+            self._orders.cancel(held, held.worker_id)
 
     def fail_all(self, error: RkllamaError) -> None:
         """End every job with `error`: each client is told."""
@@ -343,7 +320,7 @@ class Jobs:
             return codec.encode(LeaseReply(wanted=False))
         missing = held.lease(lease.worker_id, lease.attempt, lease.last_seq, monotonic())
         if missing is not None:
-            self._ask_replay(held)
+            self._orders.replay(held)
         return codec.encode(LeaseReply(wanted=True))
 
     def _on_finished(self, subject: str, data: bytes) -> bytes:
@@ -368,7 +345,7 @@ class Jobs:
             return
         worker_id, lost = held.worker_id, len(held.losses)
         if not held.chunk(attempt, codec.decode_chunk(data), len(data)):
-            self._ask_replay(held)
+            self._orders.replay(held)
         if len(held.losses) > lost:
             self._tasks.create_task(self._next_attempt(held, worker_id))
         self._wake[job_id].set()
@@ -388,23 +365,6 @@ class Jobs:
         )
         slowest.cut_off()
         self._wake[slowest.job_id].set()
-
-    def _ask_replay(self, held: HeldJob) -> None:
-        if held.job_id in self._replaying:
-            return
-        self._replaying.add(held.job_id)
-        # By the time the task runs, the board may have lost the job.
-        subject = self._subjects.worker(held.worker_id, WorkerVerb.REPLAY)
-        missing = Replay(job_id=held.job_id, attempt=held.attempt, from_seq=held.next_seq)
-        self._tasks.create_task(self._replay(subject, missing))
-
-    async def _replay(self, subject: str, missing: Replay) -> None:
-        try:
-            await self._bus.ask(subject, missing, Accepted, timeout_s=REPLAY_TIMEOUT_S)
-        except RkllamaError as error:
-            log.info("replay unheard", extra={"job_id": missing.job_id, "reason": error.message})
-        finally:
-            self._replaying.discard(missing.job_id)
 
 
 async def _prepared(job: Job, *, salt: str) -> tuple[bytes, tuple[Link, ...]]:
