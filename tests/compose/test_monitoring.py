@@ -41,10 +41,11 @@ def url(stack: Project) -> Iterator[str]:
 def test_prometheus_has_our_rules_and_reaches_every_process(url: str) -> None:
     def asked(path: str) -> dict[str, list[dict[str, object]]]:
         try:
-            answer = httpx2.get(f"{url}/api/v1/{path}", trust_env=False).json()
+            answer = httpx2.get(f"{url}/api/v1/{path}", trust_env=False)
         except httpx2.TransportError:
             return {}
-        return dict(answer["data"])
+        # It is 503 in words while it starts.
+        return dict(answer.json()["data"]) if answer.status_code == 200 else {}
 
     def scraped() -> bool:
         targets = asked("targets").get("activeTargets", [])
