@@ -18,6 +18,7 @@ from typing import Self
 
 import httpx2
 from rkllama_policy.cost import LARGE_BYTES, files_of
+from rkllama_policy.learning import blend
 from rkllama_protocol.errors import (
     InvalidModelError,
     RuntimeFailedError,
@@ -31,7 +32,6 @@ from rkllama_transfer.retrying import PassingError
 from rkllama_transfer.threads import in_thread
 
 from rkllama_worker.cache import Cache
-from rkllama_worker.learning import blend
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ import logging
 from functools import partial
 from time import monotonic
 
+from rkllama_policy.learning import Measured
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.codec import Chunk, encode, encode_chunk
 from rkllama_protocol.errors import (
@@ -113,6 +114,21 @@ class Run:
     def _read(self) -> bool:
         """Whether the context holds the job's prompt: it does from the first chunk of an answer on."""
         return self.answering and self.failure is None
+
+    @property
+    def measured(self) -> Measured:
+        """What it took, as far as it says anything of the next one."""
+        ended = self.ended
+        if ended is None:
+            return Measured(load_s=self.load_s)
+        return Measured(
+            load_s=self.load_s,
+            restore_s=ended.restore_ns / 1e9 if ended.restored else None,
+            computed_tokens=ended.prompt_tokens - ended.reused_tokens,
+            prefill_s=ended.prefill_ns / 1e9,
+            generated_tokens=0 if ended.aborted else ended.generated_tokens,
+            decode_s=ended.decode_ns / 1e9,
+        )
 
     @property
     def answering(self) -> bool:

@@ -13,6 +13,7 @@ import math
 from pathlib import Path
 from time import monotonic
 
+from rkllama_policy.learning import learned
 from rkllama_protocol.beats import Observer, hear
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.messages import Speed, StoreBeat, Ticket, WorkerBeat
@@ -21,7 +22,6 @@ from rkllama_service.metrics import add_broker
 
 from rkllama_worker.cache import Cache
 from rkllama_worker.fetcher import Fetcher
-from rkllama_worker.learning import learned
 from rkllama_worker.market import Market
 from rkllama_worker.metrics import BoardState, Metrics
 from rkllama_worker.occupancy import Occupancy
@@ -260,7 +260,7 @@ class Worker:
         finally:
             self._occupancy.end()
             self._changed()
-        self._speeds[job.model.digest] = learned(speed, load_s=run.load_s, ended=run.ended)
+        self._speeds[job.model.digest] = learned(speed, run.measured)
         if run.failure is not None and not run.acquired:
             self._failed[job.model.digest] = (run.failure.message, monotonic())
             self._changed()
