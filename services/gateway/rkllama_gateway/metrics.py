@@ -208,7 +208,7 @@ class AnswerFigures:
         self._metrics = metrics
         self._held = held
         self._class = held.job_class.value
-        self._generates = held.job.kind in ("chat", "completion") and not held.job.render_only
+        self._generates = held.job.generates
         self._first_s = 0.0
         self._last_s = 0.0
         self._told_s = 0.0

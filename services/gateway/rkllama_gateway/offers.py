@@ -56,7 +56,7 @@ class Offers:
             order=held.order,
             prompt_tokens=prompt_tokens(job),
             chain=held.chain,
-            num_predict=job.num_predict,
+            num_predict=job.num_predict if job.generates else 0,
             gateway_id=self._gateway_id,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from typing import Any
 
 import pytest
 from rkllama_protocol import codec
@@ -81,6 +82,29 @@ async def test_what_is_no_chunk_is_dropped(stage: Staged) -> None:
 
 
 # ------------------------------------------------------------------------------ boards
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "tokens"),
+    [
+        ("/api/generate", {"prompt": "a"}, -1),
+        ("/api/generate", {"prompt": "a", "options": {"num_predict": 5}}, 5),
+        ("/api/generate", {"prompt": "a", "_debug_render_only": True}, 0),
+        ("/api/generate", {}, 0),
+        ("/api/embed", {"input": "a"}, 0),
+    ],
+    ids=["answer", "bounded", "rendered", "load", "embed"],
+)
+async def test_boards_are_told_how_many_tokens_a_job_may_take_them(
+    stage: Staged, path: str, body: dict[str, Any], tokens: int
+) -> None:
+    """What is answered without any keeps a board no longer than its prompt."""
+    async with stage() as on:
+        asked = asyncio.create_task(on.client.post(path, json={"model": "m"} | body))
+        ticket = await on.worker.tickets.get()
+        asked.cancel()
+
+    assert ticket.num_predict == tokens
 
 
 async def test_only_one_of_two_boards_gets_a_job(stage: Staged) -> None:

@@ -91,6 +91,11 @@ class Job(Message):
     resume: Resume | None = None
     """None in the first attempt, and where nothing had been made."""
 
+    @property
+    def generates(self) -> bool:
+        """Whether its answer is made token by token."""
+        return self.kind in ("chat", "completion") and not self.render_only
+
 
 class Link(Part):
     """A prefix of a conversation's messages, which ends with one that is not the assistant's."""
@@ -121,7 +126,7 @@ class Ticket(Message):
     chain: tuple[Link, ...] = ()
     """The conversation that the prompt continues, shortest prefix first."""
     num_predict: int = -1
-    """Most tokens to make; -1 means until the end of the context."""
+    """Most tokens to make; -1 means until the end of the context, 0 that the job is answered without any."""
     gateway_id: Token
 
 
