@@ -53,6 +53,8 @@ DECODE_S_PER_TOKEN_PER_BYTE = 4.0e-11
 RESTORE_S = 0.3
 """Assumed: llama.cpp took 6-13 ms for 480 tokens of a small model, and nobody has measured RKLLM."""
 TOKENS_PER_ANSWER = 200.0
+OVERDUE = 0.25
+"""Of the usual answer, what one that is longer than that is taken to go on for, however long it is by then."""
 MEMORY_FACTOR = 1.25
 """A loaded model needs its weights, a KV cache and the runtime's own buffers."""
 
@@ -154,6 +156,14 @@ def answer_tokens(speed: Speed, num_predict: int) -> float:
     return expected if num_predict < 0 else min(expected, float(num_predict))
 
 
+def overdue_s(ticket: Ticket, board: WorkerBeat) -> float:
+    """Seconds that an answer is taken to go on for once it is longer than usual; 0 if it may not be longer."""
+    speed = speed_of(board, ticket.model)
+    usual = answer_tokens(speed, -1)
+    more = math.inf if ticket.num_predict < 0 else max(0.0, ticket.num_predict - usual)
+    return decode_s(speed, ticket.weights_bytes, min(OVERDUE * usual, more))
+
+
 def loading_s(ticket: Ticket, board: WorkerBeat) -> float:
     """Seconds to load the job's model; 0 if it is loaded as the job needs it."""
     resident = _resident(ticket, board)
@@ -235,12 +245,30 @@ def _resident(ticket: Ticket, board: WorkerBeat) -> ResidentModel | None:
     return next((model for model in board.models if model.digest == ticket.model), None)
 
 
-def cost_s(ticket: Ticket, board: WorkerBeat) -> float:
-    """Seconds until the job's first token on `board`; infinite if it cannot run it."""
+def left_s(board: WorkerBeat, age_s: float = 0.0) -> float:
+    """Predicted seconds until `board` is free, so long after it said what `board` says."""
+    running = board.running
+    return 0.0 if running is None else max(running.overdue_s, running.left_s - age_s)
+
+
+def aged(board: WorkerBeat, age_s: float) -> WorkerBeat:
+    """What `board` would say by now, so long after it said this."""
+    if board.running is None:
+        return board
+    running = board.running.model_copy(update={"left_s": left_s(board, age_s)})
+    return board.model_copy(update={"running": running})
+
+
+def startup_s(ticket: Ticket, board: WorkerBeat) -> float:
+    """Seconds to the job's first token from when `board` is free; infinite if it cannot run it."""
     if refusal(ticket, board):
         return math.inf
-    left = board.running.left_s if board.running else 0.0
-    return left + ready_s(ticket, board) + evicted_s(ticket, board) + unread_s(ticket, board)
+    return ready_s(ticket, board) + evicted_s(ticket, board) + unread_s(ticket, board)
+
+
+def cost_s(ticket: Ticket, board: WorkerBeat) -> float:
+    """Seconds until the job's first token on `board`; infinite if it cannot run it."""
+    return left_s(board) + startup_s(ticket, board)
 
 
 def run_s(ticket: Ticket, board: WorkerBeat) -> float:

@@ -16,6 +16,7 @@ from rkllama_protocol.messages import Ticket, WorkerBeat
 from rkllama_policy.cost import (
     answer_tokens,
     decode_s,
+    left_s,
     ready_s,
     refusal,
     speed_of,
@@ -52,7 +53,7 @@ def forecasts(
     `elsewhere_s` are seconds of work that wait in other gateways; all boards share them.
     """
     shared_s = elsewhere_s / max(1, len(boards))
-    free = {b.worker_id: shared_s + (b.running.left_s if b.running else 0.0) for b in boards}
+    free = {b.worker_id: shared_s + left_s(b) for b in boards}
     loaded: dict[_Kind, dict[str, float]] = {}
     for ticket in queue:
         kind = (ticket.model, ticket.num_ctx)

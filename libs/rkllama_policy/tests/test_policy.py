@@ -11,11 +11,14 @@ from rkllama_policy.cost import (
     FETCH_BYTES_PER_S,
     LARGE_BYTES,
     MOST_BLOBS,
+    aged,
     cost_s,
     evicted_s,
     files_of,
     large_blobs,
+    left_s,
     missing_bytes,
+    overdue_s,
     refusal,
 )
 from rkllama_policy.eviction import (
@@ -169,6 +172,32 @@ def test_nobody_steps_back_for_a_board_that_still_runs() -> None:
     others = [board(f"w{i}", running=overdue) for i in range(16)]
 
     assert patience_s(ticket(), board("free"), others) == 0
+
+
+@pytest.mark.parametrize(("age_s", "left"), [(0.0, 10.0), (4.0, 6.0), (10.0, 2.0), (100.0, 2.0)])
+def test_what_is_left_of_a_run_grows_less_and_never_nothing(age_s: float, left: float) -> None:
+    """A run that takes longer than predicted is not over: how long it goes on is said with it."""
+    busy = board(running=RunningJob(job_id="x", model=A, left_s=10, overdue_s=2))
+
+    assert left_s(busy, age_s) == left
+    assert left_s(aged(busy, age_s)) == left
+
+
+def test_who_runs_nothing_is_free_however_old_its_word_is() -> None:
+    assert left_s(board(), 2.0) == 0
+    assert aged(board(), 2.0) == board()
+
+
+@pytest.mark.parametrize(
+    ("num_predict", "more"),
+    [(-1, 2.5), (1000, 2.5), (110, 1.0), (100, 0.0), (10, 0.0), (0, 0.0)],
+    ids=["no-bound", "far", "near", "usual", "short", "no-tokens"],
+)
+def test_an_answer_that_is_longer_than_usual_goes_on_but_not_beyond_its_bound(
+    num_predict: int, more: float
+) -> None:
+    """A quarter of the usual hundred tokens, of a tenth of a second each."""
+    assert overdue_s(ticket(num_predict=num_predict), board()) == pytest.approx(more)
 
 
 def test_jobs_of_equal_cost_go_in_the_order_of_arrival_however_late_they_were_heard() -> None:

@@ -52,6 +52,10 @@ class Observer(Generic[B]):
 
     def living(self) -> list[B]:
         """The last beats of all that were heard within `BEAT_LOST_S`."""
+        return [beat for beat, _ in self.heard()]
+
+    def heard(self) -> list[tuple[B, float]]:
+        """The same with the seconds that each is old."""
         now = self._clock()
         self._last = {k: (b, at) for k, (b, at) in self._last.items() if now - at < BEAT_LOST_S}
-        return [beat for beat, _ in self._last.values()]
+        return [(beat, now - at) for beat, at in self._last.values()]

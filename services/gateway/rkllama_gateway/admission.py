@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rkllama_policy.admission import Limits, Place, Waiting, admit, in_order
+from rkllama_policy.cost import aged
 from rkllama_policy.prediction import forecasts
 from rkllama_protocol.beats import Observer, hear
 from rkllama_protocol.bus import Bus
@@ -107,7 +108,7 @@ class Admission:
             deadline_s=self.deadline_s(asked),
             gateway_id=self._gateway_id,
             gateways=self.others,
-            boards=self._boards.living(),
+            boards=self._by_now(),
         )
 
     def queues(self, held: Iterable[HeldJob]) -> tuple[QueuedModel, ...]:
@@ -115,9 +116,7 @@ class Admission:
         jobs = {one.job_id: one for one in held}
         ordered = in_order(self._queue(jobs.values()))
         elsewhere_s = sum(row.work_s for beat in self.others for row in beat.queues)
-        told = forecasts(
-            (one.ticket for one in ordered), self._boards.living(), elsewhere_s=elsewhere_s
-        )
+        told = forecasts((one.ticket for one in ordered), self._by_now(), elsewhere_s=elsewhere_s)
         rows: dict[tuple[str, JobClass], QueuedModel] = {}
         for one, forecast in zip(ordered, told, strict=True):
             before = rows.get(one.lane)
@@ -131,6 +130,10 @@ class Admission:
             )
         longest = sorted(rows.values(), key=lambda row: -row.waiting)
         return tuple(longest[:MOST_QUEUES])
+
+    def _by_now(self) -> list[WorkerBeat]:
+        """What the boards would say of themselves."""
+        return [aged(beat, age_s) for beat, age_s in self._boards.heard()]
 
     def _queue(self, held: Iterable[HeldJob]) -> list[Waiting]:
         return [self._waiting(one) for one in held if one.state is JobState.WAITING]

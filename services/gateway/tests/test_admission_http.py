@@ -25,7 +25,9 @@ SPEED = Speed(
 )
 WARM: dict[str, Any] = {"models": (resident(),), "speeds": (SPEED,)}
 """Reads a token a second, and answers with ten in ten seconds."""
-HELD: dict[str, Any] = WARM | {"running": RunningJob(job_id="x", model=MODEL.digest, left_s=6.0)}
+HELD: dict[str, Any] = WARM | {
+    "running": RunningJob(job_id="x", model=MODEL.digest, left_s=6.0, overdue_s=6.0)
+}
 
 Bearers = Callable[[str], dict[str, str]]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from rkllama_policy.claims import Choice, Offer, choose
-from rkllama_policy.cost import cost_s
+from rkllama_policy.cost import left_s, startup_s
 from rkllama_protocol import codec
 from rkllama_protocol.bus import Bus
 from rkllama_protocol.errors import RkllamaError
@@ -47,8 +47,10 @@ class Market:
         self._news = news
         self._heard: dict[str, _Heard] = {}
         self._taken: dict[str, tuple[int, float]] = {}
-        self._costs: dict[str, tuple[WorkerBeat, dict[tuple[str, int], float]]] = {}
-        """What the offers cost each board, by the beat that this was worked out from."""
+        self._startups: dict[str, tuple[WorkerBeat, dict[tuple[str, int], float]]] = {}
+        """What the offers cost each board once it is free, by the beat that this was worked out from."""
+        self._ages: dict[str, float] = {}
+        """How old that beat is; seconds."""
 
     async def listen(self) -> None:
         """Hear offers, and what became of them."""
@@ -74,28 +76,36 @@ class Market:
         if heard is not None and heard.ticket.attempt <= attempt:
             del self._heard[job_id]
 
-    def choose(self, me: WorkerBeat, others: Collection[WorkerBeat]) -> Choice:
-        """What to claim now, or when to look again."""
+    def choose(self, me: WorkerBeat, heard: Collection[tuple[WorkerBeat, float]]) -> Choice:
+        """What to claim now, or when to look again.
+
+        `heard` are the other boards' last beats, and the seconds that each is old.
+        """
         now = monotonic()
         self._heard = {k: h for k, h in self._heard.items() if now - h.at < TICKET_S}
         self._taken = {k: t for k, t in self._taken.items() if now - t[1] < TICKET_S}
         offers = [
             Offer(ticket=h.ticket, age_s=h.ticket.age_s + now - h.at) for h in self._heard.values()
         ]
-        self._costs = {board.worker_id: self._known(board) for board in others}
+        others = [beat for beat, _ in heard]
+        self._ages = {beat.worker_id: age_s for beat, age_s in heard}
+        self._startups = {beat.worker_id: self._known(beat) for beat in others}
         return choose(offers, me, others, cost=self._cost)
 
     def _known(self, board: WorkerBeat) -> tuple[WorkerBeat, dict[tuple[str, int], float]]:
-        known = self._costs.get(board.worker_id)
+        known = self._startups.get(board.worker_id)
         return known if known is not None and known[0] is board else (board, {})
 
     def _cost(self, ticket: Ticket, board: WorkerBeat) -> float:
-        """`cost_s`, worked out once for each beat: every offer is held against every board at each news."""
-        known = self._costs[board.worker_id] = self._known(board)
+        """`cost_s` by now; but for what is left of its run, worked out once for each beat.
+
+        Every offer is held against every board at each news.
+        """
+        known = self._startups[board.worker_id] = self._known(board)
         key = (ticket.job_id, ticket.attempt)
         if key not in known[1]:
-            known[1][key] = cost_s(ticket, board)
-        return known[1][key]
+            known[1][key] = startup_s(ticket, board)
+        return left_s(board, self._ages.get(board.worker_id, 0.0)) + known[1][key]
 
     async def claim(self, ticket: Ticket) -> Job | None:
         """Ask for the job; None if somebody else has it, or its gateway does not answer."""

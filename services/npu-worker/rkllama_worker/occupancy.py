@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from rkllama_policy.cost import fetch_s, run_s
+from rkllama_policy.cost import fetch_s, overdue_s, run_s
 from rkllama_protocol.messages import RunningJob, WorkerBeat
 
 from rkllama_worker.fetcher import Fetcher
@@ -19,6 +19,8 @@ class Occupancy:
         self.run: Run | None = None
         self._left_s = 0.0
         """Predicted seconds of the run, from `_since` on."""
+        self._overdue_s = 0.0
+        """What is left of it at least, as long as it goes on."""
         self._since = 0.0
 
     def begin(self, run: Run, board: WorkerBeat) -> None:
@@ -26,6 +28,7 @@ class Occupancy:
         self.run = run
         self._since = run.started_at
         self._left_s = run_s(run.ticket, board)
+        self._overdue_s = overdue_s(run.ticket, board)
 
     def end(self) -> None:
         """The board is free."""
@@ -40,6 +43,11 @@ class Occupancy:
         if fetch:
             # The rest begins when everything is here.
             self._since = now
-        left = fetch + max(0.0, self._left_s - (now - self._since))
+        left = max(self._overdue_s, self._left_s - (now - self._since))
         job = self.run.job
-        return RunningJob(job_id=job.job_id, model=job.model.digest, left_s=left)
+        return RunningJob(
+            job_id=job.job_id,
+            model=job.model.digest,
+            left_s=fetch + left,
+            overdue_s=self._overdue_s,
+        )

@@ -207,7 +207,7 @@ class Worker:
         )
         while not self._stop.is_set():
             self._news.clear()
-            choice = self._market.choose(self.beat(), self._boards.living())
+            choice = self._market.choose(self.beat(), self._boards.heard())
             if choice.ticket is not None:
                 await self._take(choice.ticket)
                 continue

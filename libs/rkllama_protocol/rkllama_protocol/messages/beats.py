@@ -44,6 +44,8 @@ class RunningJob(Part):
     model: DigestText
     left_s: float
     """Predicted seconds until the board is free."""
+    overdue_s: float = 0.0
+    """The same for as long as it goes on although it was predicted to be over."""
 
 
 class Speed(Part):
