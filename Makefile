@@ -111,7 +111,7 @@ chaos: install-dev
 soak: install-dev
 	$(BIN)/python -m services.model-store.tests.soak_pulls --kills 100 --gigabytes 8
 
-# Two minutes on a machine that does nothing else: the simulator held against the real stack; AGAINST="--seed 2".
+# Five minutes on a machine that does nothing else: the simulator held against the real stack; AGAINST="--seed 2".
 against: install-dev
 	$(BIN)/python -m bench.against $(AGAINST)
 

@@ -2,9 +2,11 @@
 
 Broker, store, gateway, four workers and their engines are real; the boards are emulated, with the vendor's
 speeds, twenty times faster. Every board learns every model first; the simulator is then given what the
-boards learned, as the policy itself is, and plays conversations in virtual time. When each question came
-is the trace: the stack gets it at the same moment, or when it has answered the one before. Nothing is
+boards learned, as the policy itself is, and plays the same conversations in virtual time. Nothing is
 subtracted from either side: the stack's own milliseconds count twentyfold.
+
+Where boards stand alike, a hash of the job's id decides who claims, and that changes everything after it:
+so both sides play the trace several times, with other ids each time.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from time import monotonic
@@ -27,9 +31,10 @@ from rkllama_protocol.messages import Speed, StatusRequest, WorkerBeat
 from rkllama_protocol.subjects import Subjects, WorkerVerb
 from rkllm_bindings.emulator import ModelScript, byte_level_tokenizer
 
+from bench.simulator.__main__ import quantile
 from bench.simulator.board import Equipment
 from bench.simulator.policies import Claims
-from bench.simulator.running import Outcome, Served, play
+from bench.simulator.running import play
 from bench.simulator.speeds import Speeds
 from bench.simulator.traffic import MEAN_ANSWER, MODELS, Conversation, Model, conversations
 from tests.broker import TESTER
@@ -40,6 +45,8 @@ BOARDS = 4
 REQUESTS = 200
 LOAD = 0.6
 CLOCK = 20.0
+RUNS = 3
+PLAYS = 20
 WITHIN = 0.1
 MOST_MODELS = 2
 WORD, WORD_ID = "abcd", 260
@@ -134,25 +141,42 @@ async def ask(
 
 
 async def converse(
-    http: httpx2.AsyncClient, url: str, asked: Sequence[Served], name: str, begun: float
+    http: httpx2.AsyncClient, url: str, talk: Conversation, name: str, begun: float
 ) -> list[float]:
-    """One conversation as its client sees it; virtual seconds to the first token of each turn."""
+    """One conversation as its client has it; virtual seconds to the first token of each turn."""
     messages: list[dict[str, str]] = []
     waited: list[float] = []
-    for one in asked:
-        await asyncio.sleep(max(0.0, begun + one.asked_s / CLOCK - monotonic()))
+    since = begun
+    for turn in talk.turns:
+        pause_s = turn.pause_s if messages else talk.begins_s
+        await asyncio.sleep(max(0.0, since + pause_s / CLOCK - monotonic()))
         # The template adds two tokens a turn, and a conversation's name is the first of its tokens.
-        question = one.turn.question
-        content = words(question - 2) if messages else name + words(question - 3)
+        content = words(turn.question - 2) if messages else name + words(turn.question - 3)
         messages.append({"role": "user", "content": content})
-        first_s = await ask(http, url, one.conversation.model, messages, one.turn.answer)
+        first_s = await ask(http, url, talk.model, messages, turn.answer)
+        since = monotonic()
         waited.append(CLOCK * first_s)
     return waited
 
 
+@asynccontextmanager
+async def rambling(
+    http: httpx2.AsyncClient, url: str, model: Model, prompt: str
+) -> AsyncIterator[None]:
+    """An answer that has begun, and that nothing ends but leaving it."""
+    body = {"model": model.name.lower(), "prompt": prompt, "raw": True}
+    async with http.stream("POST", f"{url}/api/generate", json=body) as response:
+        lines = response.aiter_lines()
+        await anext(lines)
+        yield
+
+
 async def warm(http: httpx2.AsyncClient, stack: Stack) -> None:
-    """Let every board run every model, and unload it again."""
+    """Let every board load every model, while no other one loads; run it, and unload it again."""
     for model in MODELS:
+        async with AsyncExitStack() as busy:
+            for name in NAMES[:BOARDS]:
+                await busy.enter_async_context(rambling(http, stack.url, model, name))
         asked = [
             ask(
                 http, stack.url, model, [{"role": "user", "content": name + words(99)}], MEAN_ANSWER
@@ -177,7 +201,7 @@ async def learned(stack: Stack) -> list[WorkerBeat]:
         asyncio.TaskGroup() as tasks,
         await Bus.connect(stack.broker.url, name="bench", tasks=tasks, access=TESTER) as bus,
     ):
-        return [
+        boards = [
             await bus.ask(
                 subjects.worker(f"worker-{number + 1}", WorkerVerb.STATUS),
                 StatusRequest(),
@@ -186,6 +210,10 @@ async def learned(stack: Stack) -> list[WorkerBeat]:
             )
             for number in range(BOARDS)
         ]
+    for board in boards:
+        if len(board.speeds) != len(MODELS):
+            raise RuntimeError(f"{board.worker_id} has learned {len(board.speeds)} models")
+    return boards
 
 
 def as_learned(boards: Sequence[WorkerBeat]) -> Iterator[Model]:
@@ -216,42 +244,84 @@ def _nearest(speed: Speed) -> int:
     )
 
 
-def simulated(talks: Sequence[Conversation], models: Sequence[Model]) -> Outcome:
-    """The conversations in virtual time, on boards that know these models."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """The trace, played once."""
+
+    first_tokens_s: Sequence[float]
+    """Virtual seconds that each question waited for its first token."""
+    loads: int
+
+    @property
+    def mean_s(self) -> float:
+        return statistics.fmean(self.first_tokens_s)
+
+    @property
+    def p95_s(self) -> float:
+        return quantile(self.first_tokens_s, 0.95)
+
+
+def simulated(talks: Sequence[Conversation], models: Sequence[Model], *, at: int) -> Play:
+    """The conversations in virtual time, on boards that know these models; `at` is for other ids of jobs."""
     by_digest = {model.digest: model for model in models}
-    played = [replace(talk, model=by_digest[talk.model.digest]) for talk in talks]
+    played = [
+        replace(talk, name=f"{at}-{talk.name}", model=by_digest[talk.model.digest])
+        for talk in talks
+    ]
     equipment = Equipment(most_models=MOST_MODELS)
-    return play(played, Claims, boards=BOARDS, equipment=equipment, models=models, bounded=True)
+    outcome = play(played, Claims, boards=BOARDS, equipment=equipment, models=models, bounded=True)
+    waited = [one.ttft_s for one in outcome.served]
+    return Play(first_tokens_s=waited, loads=outcome.loads)
 
 
-async def run(stack: Stack, talks: Sequence[Conversation]) -> tuple[list[float], Outcome]:
-    """Virtual seconds to each first token on the real stack, and the simulator's outcome."""
+async def run(
+    stack: Stack, talks: Sequence[Conversation], *, plays: int
+) -> tuple[Play, list[Play]]:
+    """The trace on the real stack, and what the simulator makes of it."""
     async with httpx2.AsyncClient(timeout=None, trust_env=False) as http:
         await warm(http, stack)
-        outcome = simulated(talks, list(as_learned(await learned(stack))))
-        asked: dict[str, list[Served]] = {}
-        for one in sorted(outcome.served, key=lambda one: one.asked_s):
-            asked.setdefault(one.conversation.name, []).append(one)
+        models, before = list(as_learned(await learned(stack))), loads(stack)
+        virtual = [simulated(talks, models, at=at) for at in range(plays)]
         begun = monotonic()
         told = await asyncio.gather(
             *(
-                converse(http, stack.url, turns, name, begun)
-                for turns, name in zip(asked.values(), NAMES, strict=False)
+                converse(http, stack.url, talk, name, begun)
+                for talk, name in zip(talks, NAMES, strict=False)
             )
         )
-    return [one for waited in told for one in waited], outcome
+    waited = [one for of_talk in told for one in of_talk]
+    return Play(first_tokens_s=waited, loads=loads(stack) - before), virtual
 
 
 def loads(stack: Stack) -> int:
+    """How many there have been."""
     logs = [stack.log(f"worker-{number + 1}").read_text() for number in range(BOARDS)]
-    return sum(log.count('"event":"model loaded"') for log in logs) - BOARDS * len(MODELS)
+    return sum(log.count('"event":"model loaded"') for log in logs)
 
 
-def row(name: str, seconds: Sequence[float], loads: int) -> str:
-    ordered = sorted(seconds)
-    late = ordered[int(0.95 * len(ordered))]
-    mean = statistics.fmean(ordered)
-    return f"| {name} | {len(ordered)} | {mean:.2f} | {late:.2f} | {loads} |"
+def row(name: str, plays: Sequence[Play]) -> str:
+    """The means over all plays, and how far they are apart."""
+    means = [play.mean_s for play in plays]
+    cells = [mean_s(plays), min(means), max(means), statistics.fmean(play.p95_s for play in plays)]
+    loads = statistics.fmean(play.loads for play in plays)
+    shown = [name, str(len(plays)), *(f"{cell:.2f}" for cell in cells), f"{loads:.1f}"]
+    return f"| {' | '.join(shown)} |"
+
+
+def mean_s(plays: Sequence[Play]) -> float:
+    return statistics.fmean(play.mean_s for play in plays)
+
+
+def play_both(talks: Sequence[Conversation], *, plays: int) -> tuple[Play, list[Play]]:
+    """Once on a stack of its own; and in the simulator with what its boards learned."""
+    with tempfile.TemporaryDirectory(prefix="against-") as name:
+        folder = Path(name)
+        env = {"RKLLAMA_WORKER_MAX_MODELS": str(MOST_MODELS)}
+        with emulated(folder, "abi-1.3.0", workers=BOARDS, **env) as stack:
+            with ollama.Client(host=stack.url, trust_env=False) as client:
+                for model in MODELS:
+                    create(client, model, folder / "models of the trace" / model.name)
+            return asyncio.run(run(stack, talks, plays=plays))
 
 
 def main() -> int:
@@ -260,25 +330,22 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=REQUESTS)
     parser.add_argument("--load", type=float, default=LOAD)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=RUNS, help="of the real stack")
+    parser.add_argument("--plays", type=int, default=PLAYS, help="of the simulator, for each run")
     chosen = parser.parse_args()
     talks = trace(requests=chosen.requests, load=chosen.load, seed=chosen.seed)
-    with tempfile.TemporaryDirectory(prefix="against-") as name:
-        folder = Path(name)
-        env = {"RKLLAMA_WORKER_MAX_MODELS": str(MOST_MODELS)}
-        with emulated(folder, "abi-1.3.0", workers=BOARDS, **env) as stack:
-            with ollama.Client(host=stack.url, trust_env=False) as client:
-                for model in MODELS:
-                    create(client, model, folder / "models of the trace" / model.name)
-            real, outcome = asyncio.run(run(stack, talks))
-            swaps = loads(stack)
-    virtual = [one.ttft_s for one in outcome.served]
-    ratio = statistics.fmean(virtual) / statistics.fmean(real)
-    print(
-        f"seed {chosen.seed}, load {chosen.load:g}, {BOARDS} boards, clock {CLOCK:g} times faster"
-    )
-    print("| | requests | mean s to first token | p95 | loads |\n| --- | --- | --- | --- | --- |")
-    print(row("real stack", real, swaps))
-    print(row("simulator", virtual, outcome.loads))
+    real, virtual = [], []
+    for _ in range(chosen.runs):
+        one, many = play_both(talks, plays=chosen.plays)
+        print(f"real stack: {one.mean_s:.2f} s", file=sys.stderr, flush=True)
+        real.append(one)
+        virtual += many
+    print(f"seed {chosen.seed}, load {chosen.load:g}, {BOARDS} boards, {len(talks)} conversations")
+    print("| | plays | mean s to first token | least | most | p95 | loads |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(row("real stack", real))
+    print(row("simulator", virtual))
+    ratio = mean_s(virtual) / mean_s(real)
     print(f"simulator / real stack: {ratio:.3f}")
     return 0 if abs(ratio - 1) <= WITHIN else 1
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rkllama_policy.cost import ready_s, run_s, unread_s
+from rkllama_policy.cost import overdue_s, ready_s, run_s, unread_s
 from rkllama_policy.eviction import to_evict
+from rkllama_policy.learning import Measured, learned
 from rkllama_protocol.messages import (
     ModelDetails,
     ResidentModel,
@@ -33,10 +34,10 @@ class Equipment:
     """Assumed: nobody has measured it on a board."""
 
 
-def speeds_of(models: Sequence[Model], *, restore_s: float) -> tuple[Speed, ...]:
-    """What every board knows of every model from the start."""
-    return tuple(
-        Speed(
+def speeds_of(models: Sequence[Model], *, restore_s: float) -> dict[str, Speed]:
+    """What every board knows of every model from the start, by digest."""
+    return {
+        model.digest: Speed(
             model=model.digest,
             load_s=model.speeds.load_s,
             prefill_s_per_token=model.speeds.prefill_s_per_token,
@@ -45,7 +46,7 @@ def speeds_of(models: Sequence[Model], *, restore_s: float) -> tuple[Speed, ...]
             restore_s=restore_s,
         )
         for model in models
-    )
+    }
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -54,7 +55,8 @@ class Board:
 
     name: str
     equipment: Equipment
-    speeds: tuple[Speed, ...]
+    speeds: dict[str, Speed]
+    """What it has learned, by the model's digest."""
     loads: int = 0
     version: int = 0
     """Counts up whenever anything but the time left of its run changes."""
@@ -64,6 +66,8 @@ class Board:
     _job: Ticket | None = None
     _free_at: float = 0.0
     """By what it predicts."""
+    _overdue_s: float = 0.0
+    """What is left of a run at least, as long as it goes on."""
 
     @property
     def free(self) -> bool:
@@ -74,9 +78,11 @@ class Board:
         """What it says of itself."""
         running = None
         if self._job is not None:
-            left_s = max(0.0, self._free_at - now)
             running = RunningJob.model_construct(
-                job_id=self._job.job_id, model=self._job.model, left_s=left_s
+                job_id=self._job.job_id,
+                model=self._job.model,
+                left_s=max(self._overdue_s, self._free_at - now),
+                overdue_s=self._overdue_s,
             )
         return WorkerBeat.model_construct(
             worker_id=self.name,
@@ -85,7 +91,7 @@ class Board:
             runtimes=(FORMAT,),
             models=tuple(self._models.values()),
             running=running,
-            speeds=self.speeds,
+            speeds=tuple(self.speeds.values()),
             shares_store=True,
             saved=tuple(self._saved),
         )
@@ -96,17 +102,20 @@ class Board:
         loading_s = ready_s(ticket, beat)
         first_s = loading_s + unread_s(ticket, beat)
         self._free_at = now + run_s(ticket, beat)
+        self._overdue_s = overdue_s(ticket, beat)
         if loading_s:
             self._load(ticket, now)
         self._job = ticket
         self._hold(ticket, runs=1)
         return first_s
 
-    def end(self, now: float) -> None:
-        """The run is over."""
+    def end(self, now: float, run: Measured) -> None:
+        """The run is over, and took what it took."""
         if self._job is None:
             return
-        self._used_at[self._job.model] = now
+        model = self._job.model
+        self.speeds[model] = learned(self.speeds[model], run)
+        self._used_at[model] = now
         self._hold(self._job, runs=0)
         self._job = None
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rkllama_policy.claims import Offer, choose
-from rkllama_policy.cost import cost_s
+from rkllama_policy.cost import left_s, startup_s
 from rkllama_protocol.messages import Ticket, WorkerBeat
 
 from bench.simulator.board import Board
@@ -55,12 +55,11 @@ class Claims:
         versions = {board.name: board.version for board in self._boards}
 
         def cost(ticket: Ticket, beat: WorkerBeat) -> float:
-            left_s = beat.running.left_s if beat.running else 0.0
             key, version = (ticket.job_id, beat.worker_id), versions[beat.worker_id]
             known = self._known.get(key)
             if known is None or known[0] != version:
-                known = self._known[key] = (version, cost_s(ticket, beat) - left_s)
-            return known[1] + left_s
+                known = self._known[key] = (version, startup_s(ticket, beat))
+            return known[1] + left_s(beat)
 
         wait_s = float("inf")
         for board in self._boards:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
+from rkllama_policy.learning import Measured
 from rkllama_protocol.messages import Link, Ticket
 from rkllama_protocol.subjects import JobClass
 
@@ -93,7 +94,9 @@ def play(
     Boards know the `models`, and of a `bounded` question how long its answer is going to be.
     """
     speeds = speeds_of(models, restore_s=equipment.restore_s)
-    cluster = [Board(name=f"b{at:03d}", equipment=equipment, speeds=speeds) for at in range(boards)]
+    cluster = [
+        Board(name=f"b{at:03d}", equipment=equipment, speeds=dict(speeds)) for at in range(boards)
+    ]
     policy = make(cluster, random.Random(seed))
     orders = count()
     numbers = count()
@@ -115,8 +118,8 @@ def play(
                 ticket = ticket_of(conversation, at, next(orders), bounded=bounded)
                 asked[ticket.job_id] = _Asked(conversation=conversation, at=at, since=now)
                 policy.accept(ticket, now)
-            case "end", Board() as board:
-                board.end(now)
+            case "end", (Board() as board, Measured() as run):
+                board.end(now, run)
             case "look", _:
                 if now < look_at:
                     continue
@@ -126,7 +129,8 @@ def play(
             one = asked.pop(ticket.job_id)
             turn = one.conversation.turns[one.at]
             first_s = board.start(ticket, now)
-            ends = now + first_s + decode_s(one.conversation.model.speeds, turn.answer)
+            decoded_s = decode_s(one.conversation.model.speeds, turn.answer)
+            ends = now + first_s + decoded_s
             served.append(
                 Served(
                     conversation=one.conversation,
@@ -136,7 +140,8 @@ def play(
                     ttft_s=now - one.since + first_s,
                 )
             )
-            push(ends, "end", board)
+            run = Measured(generated_tokens=turn.answer, decode_s=decoded_s)
+            push(ends, "end", (board, run))
             if one.at + 1 < len(one.conversation.turns):
                 pause_s = one.conversation.turns[one.at + 1].pause_s
                 push(ends + pause_s, "ask", (one.conversation, one.at + 1))
