@@ -27,7 +27,8 @@ WEIGHTS = {
     "stop worker": 2,
     "kill gateway": 1,
     "stop gateway": 1,
-    "restart broker": 1,
+    "kill broker": 1,
+    "stop broker": 1,
 }
 
 
@@ -59,7 +60,7 @@ class Faults:
             case "engine":
                 done = self._hit_engine(action)
             case "broker":
-                done = self._restart_broker()
+                done = self._hit_broker(action)
             case _:
                 names = self._workers if what == "worker" else list(self._stack.urls)
                 done = self._hit(action, self._rng.choice(names))
@@ -90,10 +91,14 @@ class Faults:
         self._heal(self._start(name))
         return True
 
-    def _restart_broker(self) -> bool:
+    def _hit_broker(self, action: str) -> bool:
         if "broker" in self._away:
             return False
         self._away.add("broker")
+        if action == "stop":
+            os.kill(self._stack.broker.pid, signal.SIGSTOP)
+            self._heal(self._go_on(self._stack.broker.pid, "broker"))
+            return True
         self._stack.broker.kill()
         self._heal(self._start_broker())
         return True

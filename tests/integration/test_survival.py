@@ -238,6 +238,25 @@ def test_a_broker_restart_with_fifty_waiting_and_two_running_costs_nobody_anythi
     assert [answer["message"]["content"] for answer in answers] == [whole(script)] * 52
 
 
+def test_a_broker_that_stands_still_costs_nobody_an_attempt(
+    boards: Stack, http: httpx2.Client, tmp_path: Path
+) -> None:
+    """For ten seconds, five times a lease: nobody hears of anybody, and nobody is taken to be dead."""
+    script = made(boards, tmp_path, decode_tokens_per_s=30)
+    with answering(http, boards.url) as stream:
+        os.kill(boards.broker.pid, signal.SIGSTOP)
+        try:
+            meanwhile = http.get(f"{boards.url}/api/tags", timeout=None)
+        finally:
+            os.kill(boards.broker.pid, signal.SIGCONT)
+        got = text(list(stream))
+
+    assert meanwhile.status_code == 503
+    assert got == whole(script)
+    assert boards.metric(boards.url, "rkllama_migrations_total") == 0
+    assert http.get(f"{boards.url}/api/tags").status_code == 200
+
+
 def test_the_boards_of_a_gateway_that_died_are_free_again(
     tmp_path: Path, http: httpx2.Client
 ) -> None:

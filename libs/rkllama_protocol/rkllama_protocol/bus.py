@@ -45,6 +45,15 @@ ERROR_CODE = "Nats-Service-Error-Code"
 RECONNECT_WAIT_S = 0.2
 """Between attempts; nats-py declares whole seconds, and only ever sleeps it."""
 CANCEL_AGAIN_S = 0.02
+PROBE_S = 0.5
+"""Between an answer of the broker and the next question whether it is still there."""
+SILENT_S = 0.75
+"""A broker that has not answered for this long stands still: what others say does not arrive, and tells nothing
+of them. With `PROBE_S` it is noticed before a lease is lost (2 s)."""
+READ_S = 0.1
+FLUSH_S = 2.0
+PING_S = 60
+"""Longer than a connection lives whose broker says nothing: nats-py replaces it after two pings, 15 s."""
 PENDING_BYTES = 32 * 2**20
 """What one subscription may hold back before nats-py drops messages and calls it a slow consumer."""
 
@@ -62,6 +71,10 @@ class Bus:
         self._closing = False
         self._on_reconnect: list[Callable[[], None]] = []
         self._is_up = False
+        self._answers = True
+        """The broker, as far as is known."""
+        self._pings: set[asyncio.Task[None]] = set()
+        self._probing: asyncio.Task[None] | None = None
         self._refused = asyncio.Event()
         self._forbidden: set[str] = set()
         """Subjects that the broker did not let this process use, in lower case as nats-py has them."""
@@ -95,6 +108,7 @@ class Bus:
                 connecting.cancel()
                 await asyncio.wait({connecting}, timeout=CANCEL_AGAIN_S)
         bus._is_up = True
+        bus._probing = tasks.create_task(bus._probe())
         return bus
 
     async def _connect(self, url: str, name: str, access: Access) -> None:
@@ -133,12 +147,15 @@ class Bus:
         trace: TracebackType | None,
     ) -> None:
         self._closing = True
+        if self._probing is not None:
+            self._probing.cancel()
         await self._client.close()
+        self._drop_pings()
 
     @property
     def connected(self) -> bool:
-        """Whether the server can be reached now."""
-        return self._client.is_connected
+        """Whether the server is there and answers."""
+        return self._client.is_connected and self._answers
 
     @property
     def max_payload(self) -> int:
@@ -146,7 +163,7 @@ class Bus:
         return self._client.max_payload
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after every reconnect: whatever was said meanwhile was lost."""
+        """Call `callback` when the server is there again: what was said meanwhile was lost, or is late."""
         self._on_reconnect.append(callback)
 
     async def publish(self, subject: str, data: bytes) -> None:
@@ -164,10 +181,48 @@ class Bus:
 
     async def flush(self) -> None:
         """Wait until the server has everything sent so far, or has gone away."""
-        try:
-            await self._client.flush(timeout=2)
-        except (NatsError, TimeoutError) as error:
-            log.debug("flush failed", extra={"reason": str(error)})
+        if self._client.is_connected:
+            await asyncio.wait({self._ping()}, timeout=FLUSH_S)
+
+    def _ping(self) -> asyncio.Task[None]:
+        """The way to the server and back.
+
+        It is not cut short while its connection lives: nats-py gives up reading when an answer comes that nobody
+        waits for any more.
+        """
+
+        async def ping() -> None:
+            try:
+                await self._client.flush(timeout=PING_S)
+            except (NatsError, OSError) as error:
+                log.debug("ping failed", extra={"reason": f"{type(error).__name__}: {error}"})
+
+        task = asyncio.ensure_future(ping())
+        self._pings.add(task)
+        task.add_done_callback(self._pings.discard)
+        return task
+
+    def _drop_pings(self) -> None:
+        """Their connection is gone."""
+        for ping in self._pings:
+            ping.cancel()
+
+    async def _probe(self) -> None:
+        """Notice when the server stands still, and when it goes on."""
+        while True:
+            if self._client.is_connected:
+                ping = self._ping()
+                await asyncio.wait({ping}, timeout=SILENT_S)
+                # Where this process itself stood still, the answer is here and has yet to be read.
+                await asyncio.wait({ping}, timeout=READ_S)
+                if not ping.done():
+                    log.warning("broker does not answer")
+                    self._answers = False
+                    await asyncio.wait({ping})
+                if not self._answers and not ping.cancelled():
+                    log.info("broker answers again")
+                    self._back()
+            await asyncio.sleep(PROBE_S)
 
     async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
         """Ask, and return the answer's bytes.
@@ -312,6 +367,11 @@ class Bus:
 
     async def _note_reconnect(self) -> None:
         log.info("broker found again")
+        self._drop_pings()
+        self._back()
+
+    def _back(self) -> None:
+        self._answers = True
         for callback in self._on_reconnect:
             callback()
 

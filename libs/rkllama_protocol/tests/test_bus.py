@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -129,6 +131,35 @@ async def test_a_broker_that_restarts_is_found_again(broker: Broker, prefix: str
         broker.start()
         await found.wait()
 
+        assert bus.connected
+        assert await bus.request(f"{prefix}.echo", b"hi", timeout_s=5) == b"hi"
+
+
+async def test_a_broker_that_stands_still_is_as_one_that_is_gone_until_it_goes_on(
+    broker: Broker, prefix: str
+) -> None:
+    """What was said meanwhile arrives late, and what was waited for in vain takes nobody's hearing."""
+    async with (
+        asyncio.TaskGroup() as tasks,
+        await Bus.connect(broker.url, name="test", tasks=tasks) as bus,
+    ):
+        again, late = asyncio.Event(), asyncio.Event()
+        bus.on_reconnect(again.set)
+        await bus.answer(f"{prefix}.echo", lambda _, data: data)
+        await bus.subscribe(f"{prefix}.late", lambda _, __: late.set())
+        await bus.flush()
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            await bus.publish(f"{prefix}.late", b"")
+            await bus.flush()
+            while_still = bus.connected
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        async with asyncio.timeout(10):
+            await again.wait()
+            await late.wait()
+
+        assert not while_still
         assert bus.connected
         assert await bus.request(f"{prefix}.echo", b"hi", timeout_s=5) == b"hi"
 
