@@ -21,9 +21,9 @@ from rkllama_gateway.dialects.anthropic.requests import (
     parse_count,
     parse_messages,
 )
-from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.errors import DialectError, UnreadBodyError
 from rkllama_gateway.gateway import Gateway
-from rkllama_gateway.reading import TOO_LARGE, LingeringResponse, read
+from rkllama_gateway.reading import LingeringResponse
 
 EVENTS: Mapping[str, str] = {
     "content-type": "text/event-stream",
@@ -62,7 +62,7 @@ class AnthropicRoutes:
     async def _answer(self, request: Request, parse: Callable[[bytes], MessageRequest]) -> Response:
         gateway, errors = self._gateway, Failures(_new_id("req"))
         try:
-            asked = await read(request, parse, most_bytes=gateway.settings.max_body_bytes)
+            asked = await gateway.bodies.read(request, parse)
         except DialectError as error:
             return _refused(error, errors, content_type=JSON)
 
@@ -107,7 +107,7 @@ def _refused(
         REQUEST_ID: errors.request_id,
         **refusal_headers(error),
     }
-    kind = LingeringResponse if error.status == TOO_LARGE else Response
+    kind = LingeringResponse if isinstance(error, UnreadBodyError) else Response
     return kind(errors.error_body(error), status_code=error.status, headers=headers)
 
 

@@ -34,7 +34,7 @@ from rkllama_gateway.ollama_routes import OllamaRoutes, refuse
 from rkllama_gateway.openai_routes import OpenAIRoutes
 from rkllama_gateway.openapi_routes import document_router
 from rkllama_gateway.rates import Rates
-from rkllama_gateway.reading import LingeringResponse
+from rkllama_gateway.reading import Bodies, LingeringResponse
 from rkllama_gateway.recent import Recent, Recorder
 
 HTML = "text/html; charset=utf-8"
@@ -59,6 +59,7 @@ def build(
         guard=guard,
         rates=Rates(gateway.settings.rate()),
         metrics=gateway.metrics,
+        bodies=gateway.bodies,
         origins=hosts.origins(gateway.settings.origins),
     )
     return edge if recent is None else Recorder(edge, recent)
@@ -72,7 +73,7 @@ def application(
     routers = [
         OllamaRoutes(gateway, client).router(),
         BlobRoutes(gateway.catalog, client).router(),
-        CloudRoutes(max_body_bytes=gateway.settings.max_body_bytes).router(),
+        CloudRoutes(gateway.bodies).router(),
         OpenAIRoutes(gateway).router(),
         AnthropicRoutes(gateway).router(),
         document_router(),
@@ -128,10 +129,12 @@ class Edge:
         guard: Guard,
         rates: Rates,
         metrics: Metrics,
+        bodies: Bodies,
         origins: Sequence[str],
     ) -> None:
         self._app = app
         self._metrics = metrics
+        self._bodies = bodies
         self._origins = origins
         self._guard = guard
         self._rates = rates
@@ -171,7 +174,10 @@ class Edge:
             answer = no_route
         if verdict.headers:
             send = _adding(send, verdict.headers)
-        await answer(scope, receive, send)
+        try:
+            await answer(scope, receive, send)
+        finally:
+            self._bodies.let_go(scope)
         # Whoever turns a request away, here or further in, notes why.
         if (reason := scope.get("state", {}).get("rejected")) is not None:
             self._metrics.rejected(reason)

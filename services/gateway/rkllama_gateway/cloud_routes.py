@@ -9,14 +9,14 @@ from starlette.responses import Response
 from rkllama_gateway.connection import JSON
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.ollama import cloud
-from rkllama_gateway.reading import read
+from rkllama_gateway.reading import Bodies
 
 
 class CloudRoutes:
     """The handlers; each is one endpoint. All but one refuse."""
 
-    def __init__(self, *, max_body_bytes: int) -> None:
-        self._max_body_bytes = max_body_bytes
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
 
     def router(self) -> APIRouter:
         """The endpoints with their methods (contract 1.1)."""
@@ -49,6 +49,4 @@ class CloudRoutes:
         return Response(cloud.recommendations(), headers={"content-type": JSON})
 
     async def _refusal(self, request: Request, text: str) -> DialectError:
-        return await read(
-            request, lambda body: cloud.refusal(body, text), most_bytes=self._max_body_bytes
-        )
+        return await self._bodies.read(request, lambda body: cloud.refusal(body, text))

@@ -14,8 +14,7 @@ from typing import Protocol
 
 from starlette.types import Receive, Send
 
-from rkllama_gateway.dialects.errors import DialectError
-from rkllama_gateway.reading import TOO_LARGE
+from rkllama_gateway.dialects.errors import DialectError, UnreadBodyError
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"
@@ -38,8 +37,8 @@ def refusal_headers(error: DialectError) -> dict[str, str]:
     headers: dict[str, str] = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-    if error.status == TOO_LARGE:
-        # What is left of the body is not read, so that nothing can follow it.
+    if isinstance(error, UnreadBodyError):
+        # So nothing can follow it.
         headers["connection"] = "close"
     return headers
 

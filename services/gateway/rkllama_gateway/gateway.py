@@ -24,6 +24,7 @@ from rkllama_gateway.gauges import add_gauges, running
 from rkllama_gateway.jobs import Jobs
 from rkllama_gateway.metrics import Metrics
 from rkllama_gateway.offers import Offers
+from rkllama_gateway.reading import Bodies
 from rkllama_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,9 @@ class Gateway:
             subjects=self._subjects,
             boards=self.boards.observer,
             running_per_key=settings.max_running_per_key,
+        )
+        self.bodies = Bodies(
+            most_bytes=settings.max_body_bytes, most_together_bytes=settings.max_bodies_bytes
         )
         self.admission = Admission(
             gateway_id=self.gateway_id,

@@ -39,7 +39,7 @@ DURATION_BUCKETS_S = (
 
 UNKNOWN = "_unknown"
 """The model of a request that named none of the store's; names have a tag, so this is none."""
-REASONS = ("queue_full", "deadline", "payload", "auth", "rate")
+REASONS = ("queue_full", "deadline", "payload", "memory", "auth", "rate")
 """Why requests are turned away before they are jobs."""
 TELL_S = 1.0
 """How often a long answer's tokens are counted."""

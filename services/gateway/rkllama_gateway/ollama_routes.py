@@ -27,7 +27,7 @@ from starlette.responses import Response
 from rkllama_gateway.admission import terms_of
 from rkllama_gateway.answering import Answer, AnswerResponse, Record
 from rkllama_gateway.connection import JSON, refusal_headers
-from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.errors import DialectError, UnreadBodyError
 from rkllama_gateway.dialects.ollama import admin, answers, failures, listings, show
 from rkllama_gateway.dialects.ollama import jobs as job_rules
 from rkllama_gateway.dialects.ollama import requests as bodies
@@ -36,7 +36,7 @@ from rkllama_gateway.dialects.ollama.vectors import EmbedAnswer
 from rkllama_gateway.gateway import Facts, Gateway
 from rkllama_gateway.metadata import whole_metadata
 from rkllama_gateway.progressing import ProgressResponse
-from rkllama_gateway.reading import TOO_LARGE, LingeringResponse, read
+from rkllama_gateway.reading import LingeringResponse
 
 GREETING = b"Ollama is running"
 
@@ -69,7 +69,7 @@ def _json(body: bytes) -> Response:
 def refuse(error: DialectError) -> Response:
     """A refusal as a whole answer."""
     headers = {"content-type": JSON} | refusal_headers(error)
-    kind = LingeringResponse if error.status == TOO_LARGE else Response
+    kind = LingeringResponse if isinstance(error, UnreadBodyError) else Response
     return kind(error_body(error), status_code=error.status, headers=headers)
 
 
@@ -253,7 +253,7 @@ class OllamaRoutes:
         )
 
     async def _read(self, request: Request, parse: Callable[[bytes], T]) -> T:
-        return await read(request, parse, most_bytes=self._gateway.settings.max_body_bytes)
+        return await self._gateway.bodies.read(request, parse)
 
     # ------------------------------------------------------------------ the store
 

@@ -17,7 +17,7 @@ from rkllama_gateway.admission import terms_of
 from rkllama_gateway.answering import Answer, AnswerResponse, Record
 from rkllama_gateway.connection import JSON, JSON_IN_STREAM, ErrorWriter, refusal_headers
 from rkllama_gateway.dialects import targets
-from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.errors import DialectError, UnreadBodyError
 from rkllama_gateway.dialects.openai import failures, jobs, models, requests
 from rkllama_gateway.dialects.openai.answers import ChatAnswer, CompletionAnswer
 from rkllama_gateway.dialects.openai.embeddings import EmbeddingAnswer
@@ -27,7 +27,7 @@ from rkllama_gateway.dialects.openai.packed import unpacked
 from rkllama_gateway.dialects.openai.responses import ResponseAnswer
 from rkllama_gateway.dialects.openai.transcriptions import cannot, parse_transcription
 from rkllama_gateway.gateway import Gateway
-from rkllama_gateway.reading import TOO_LARGE, LingeringResponse, read
+from rkllama_gateway.reading import LingeringResponse
 
 EVENTS: Mapping[str, str] = {"content-type": "text/event-stream"}
 RESPONSE_EVENTS: Mapping[str, str] = {
@@ -53,7 +53,7 @@ def _refused(error: DialectError) -> Response:
 def _rejected(error: DialectError) -> Response:
     """To what is no request of this API."""
     headers = {"content-type": JSON} | refusal_headers(error)
-    kind = LingeringResponse if error.status == TOO_LARGE else Response
+    kind = LingeringResponse if isinstance(error, UnreadBodyError) else Response
     return kind(failures.refused_body(error), status_code=error.status, headers=headers)
 
 
@@ -242,7 +242,7 @@ class OpenAIRoutes:
             return _refused(failure(error, typed=shown))
 
     async def _read(self, request: Request, parse: Callable[[bytes], T]) -> T:
-        return await read(request, parse, most_bytes=self._gateway.settings.max_body_bytes)
+        return await self._gateway.bodies.read(request, parse)
 
 
 def _loaded(answer: Answer, record: Record | None, stream_headers: Mapping[str, str]) -> Response:

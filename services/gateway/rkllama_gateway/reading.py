@@ -1,4 +1,4 @@
-"""Request bodies: read within a bound, and decoded without holding up other requests."""
+"""Request bodies: read within bounds, and decoded without holding up other requests."""
 
 from __future__ import annotations
 
@@ -11,28 +11,65 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rkllama_gateway.dialects.errors import DialectError
+from rkllama_gateway.dialects.errors import UnreadBodyError
+from rkllama_gateway.dialects.failing import BUSY, RETRY_AFTER_S
 
 T = TypeVar("T")
 
-TOO_LARGE = 413
 DECODE_HERE_BYTES = 2**20
 """A longer body is decoded in a thread."""
 LINGER_S = 2.0
 """How long what a refused client goes on sending is thrown away."""
 
 
-async def read(request: Request, parse: Callable[[bytes], T], *, most_bytes: int) -> T:
-    """What `parse` makes of the body.
+class Bodies:
+    """The bodies of all requests that are open.
 
-    Raises:
-        DialectError: 413 if there are more than `most_bytes`, and then no more is kept; or
-            what `parse` refused with.
+    What a request asks for is held until it is answered, so its bytes count until then.
     """
-    body = await _body(request, most_bytes)
-    if len(body) <= DECODE_HERE_BYTES:
-        return parse(body)
-    return await asyncio.to_thread(parse, body)
+
+    def __init__(self, *, most_bytes: int, most_together_bytes: int) -> None:
+        """One alone may have `most_bytes`, whatever all may."""
+        self._most_bytes = most_bytes
+        self._most_together_bytes = max(most_bytes, most_together_bytes)
+        self.held_bytes = 0
+
+    async def read(self, request: Request, parse: Callable[[bytes], T]) -> T:
+        """What `parse` makes of the body. Whoever has answered the request must `let_go`.
+
+        Raises:
+            DialectError: 413 if it is too large, 503 if all together are, and then no more of it is kept; or
+                what `parse` refused with.
+        """
+        body = await self._read(request)
+        if len(body) <= DECODE_HERE_BYTES:
+            return parse(body)
+        return await asyncio.to_thread(parse, body)
+
+    async def _read(self, request: Request) -> bytes:
+        # The server has checked that it is a number, and that no more comes than it says.
+        self._check(request, int(request.headers.get("content-length", 0)), held=0)
+        body = bytearray()
+        request.state.body_bytes = 0
+        async for piece in request.stream():
+            self._check(request, len(body) + len(piece), held=len(body))
+            body += piece
+            self.held_bytes += len(piece)
+            request.state.body_bytes = len(body)
+        return bytes(body)
+
+    def _check(self, request: Request, size: int, *, held: int) -> None:
+        """Refuse a body of `size` bytes, of which `held` are counted."""
+        if size > self._most_bytes:
+            request.state.rejected = "payload"
+            raise UnreadBodyError(413, "request body too large")
+        if self.held_bytes - held + size > self._most_together_bytes:
+            request.state.rejected = "memory"
+            raise UnreadBodyError(503, BUSY, retry_after_s=RETRY_AFTER_S)
+
+    def let_go(self, scope: Scope) -> None:
+        """The request has been answered, or its client is gone."""
+        self.held_bytes -= scope.get("state", {}).pop("body_bytes", 0)
 
 
 class LingeringResponse(Response):
@@ -52,20 +89,3 @@ class LingeringResponse(Response):
                 while (await receive()).get("more_body"):
                     continue
         await send({"type": "http.response.body", "body": b""})
-
-
-async def _body(request: Request, most_bytes: int) -> bytes:
-    # The server has checked that it is a number, and that no more comes than it says.
-    if int(request.headers.get("content-length", 0)) > most_bytes:
-        raise _too_large(request)
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > most_bytes:
-            raise _too_large(request)
-    return bytes(body)
-
-
-def _too_large(request: Request) -> DialectError:
-    request.state.rejected = "payload"
-    return DialectError(TOO_LARGE, "request body too large")

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """Origins of web pages that may ask, beside the built-in ones; commas between, one `*` in each."""
     max_body_bytes: int = Field(default=64 * 2**20, gt=0)
     """Most bytes of a request's body, but for blobs; a larger one is refused with 413."""
+    max_bodies_bytes: int = Field(default=256 * 2**20, gt=0)
+    """Most bytes of all bodies together, each until its request is answered; more are refused with 503. One alone may have what one may."""
     max_head_bytes: int = Field(default=32 * 2**10, ge=1024)
     """Most bytes of a request's line and headers; more are refused with 431."""
     max_head_fields: int = Field(default=100, ge=8)

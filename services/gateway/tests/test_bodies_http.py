@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
+from rkllama_gateway.dialects.failing import BUSY
 from rkllama_gateway.reading import DECODE_HERE_BYTES
 
 from services.gateway.tests.conftest import Staged
@@ -62,6 +63,51 @@ async def test_a_body_without_a_length_is_counted_and_its_end_not_waited_for(sta
 
     assert head.startswith(b"HTTP/1.1 413 ")
     assert json.loads(answer) == TOO_LARGE
+
+
+async def test_all_bodies_together_are_bounded_until_each_is_answered(stage: Staged) -> None:
+    """Whoever would be too much is told to come again, in mid-body if it does not say how much it brings."""
+    large = json.dumps({"model": "m", "prompt": "x" * 1000, "stream": False}).encode()
+    small = b'{"model":"nope"}'
+    async with stage(max_body_bytes=1100, max_bodies_bytes=1100) as on:
+        waits = asyncio.create_task(on.client.post("/api/generate", content=large))
+        attempt = await on.worker.take()
+        told = [
+            await on.client.post("/api/generate", content=large),
+            await on.client.post("/v1/completions", content=_pieces(large)),
+            await on.client.post("/v1/messages", content=large),
+        ]
+        fits = await on.client.post("/api/chat", content=small)
+        await attempt.say("a")
+        first = await waits
+        again = [await on.client.post("/api/chat", content=small * 60) for _ in range(3)]
+
+    assert [answer.status_code for answer in told] == [503] * 3
+    assert {answer.headers["retry-after"] for answer in told} == {"1"}
+    assert {answer.headers["connection"] for answer in told} == {"close"}
+    assert told[0].json() == {"error": BUSY}
+    assert told[1].json()["error"]["message"] == BUSY
+    assert told[2].json()["error"] == {"type": "overloaded_error", "message": BUSY}
+    assert (fits.status_code, first.status_code) == (404, 200)
+    assert {answer.status_code for answer in again} == {404}
+
+
+async def test_what_a_client_sent_that_left_counts_no_more(stage: Staged) -> None:
+    body = b'{"model":"nope","prompt":"' + b"x" * 800 + b'"}'
+    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    async with stage(workers=0, max_body_bytes=1000, max_bodies_bytes=1000) as on:
+        for _ in range(3):
+            _, writer = await asyncio.open_connection(on.host, on.port)
+            writer.write(head + body)
+            await writer.drain()
+            async with asyncio.timeout(10):
+                while (await on.client.post("/api/chat", content=body)).status_code != 503:
+                    continue
+            writer.close()
+            await writer.wait_closed()
+            async with asyncio.timeout(10):
+                while (await on.client.post("/api/chat", content=body)).status_code != 404:
+                    continue
 
 
 @pytest.mark.parametrize("spare", [0, 1])

@@ -203,7 +203,8 @@ async def test_each_way_to_be_turned_away_is_counted(stage: Staged, tmp_path: Pa
         max_waiting=1,
         max_body_bytes=1000,
         rate_per_minute=0.001,
-        rate_burst=4,
+        max_bodies_bytes=1000,
+        rate_burst=5,
     ) as on:
         before = await on.client.get("/metrics")
         on.client.headers["authorization"] = f"Bearer {key}"
@@ -215,6 +216,8 @@ async def test_each_way_to_be_turned_away_is_counted(stage: Staged, tmp_path: Pa
         await on.worker.tickets.get()
         await on.chat()
         await on.chat("x" * 2000)
+        # What waits has not been let go.
+        await on.chat("x" * 900)
         await on.chat()
         of = await scrape(on)
         waits.cancel()

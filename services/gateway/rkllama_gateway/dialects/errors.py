@@ -12,3 +12,7 @@ class DialectError(Exception):
         self.message = message
         self.retry_after_s = retry_after_s
         """Value of the header `Retry-After`, where there is one."""
+
+
+class UnreadBodyError(DialectError):
+    """A refusal of a body that was not read to its end."""
