@@ -25,7 +25,7 @@ from nats.aio.client import DEFAULT_INBOX_PREFIX, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
+from nats.errors import NoRespondersError, OutboundBufferLimitError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 
@@ -239,6 +239,8 @@ class Bus:
             if subject.lower() in self._forbidden:
                 raise UnreachableError(f"the broker forbids this process {subject}") from error
             raise UnreachableError(f"no answer on {subject} in {timeout_s:g} s") from error
+        except OutboundBufferLimitError as error:
+            raise UnreachableError("the broker is unreachable") from error
         except NatsError as error:
             raise UnreachableError(f"the broker is unreachable: {error}") from error
         if msg.headers and (code := msg.headers.get(ERROR_CODE)):

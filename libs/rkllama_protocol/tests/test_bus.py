@@ -127,6 +127,8 @@ async def test_a_broker_that_restarts_is_found_again(broker: Broker, prefix: str
         broker.kill()
         with pytest.raises(UnreachableError):
             await bus.request(f"{prefix}.echo", b"lost", timeout_s=0.5)
+        with pytest.raises(UnreachableError, match=r"^the broker is unreachable$"):
+            await bus.request(f"{prefix}.echo", b"lost", timeout_s=0.5)
         await bus.publish(f"{prefix}.echo", b"dropped")
         broker.start()
         await found.wait()

@@ -58,6 +58,8 @@ class Catalog:
         """Names may mean something else, or nothing, since somebody cleared this."""
         self._subjects = subjects
         self._known: dict[str, ResolvedModel] = {}
+        self._before: dict[str, ResolvedModel] = {}
+        """What names meant before the broker was away: good until the store can be asked."""
         self._changes = 0
         self._stores = Observer(StoreBeat)
 
@@ -65,7 +67,7 @@ class Catalog:
         """Hear what changes, and how the store is."""
         await self._bus.subscribe(self._subjects.events, self._on_event)
         await self._bus.subscribe(self._subjects.beats("store"), self._on_beat)
-        self._bus.on_reconnect(self.forget)
+        self._bus.on_reconnect(self._doubt)
         self._bus.on_reconnect(self._stores.forgive)
 
     @property
@@ -91,9 +93,16 @@ class Catalog:
 
     def forget(self) -> None:
         """Ask anew from now on."""
-        self._changes += 1
+        self._before.clear()
         self._known.clear()
+        self._changes += 1
         self.changed.set()
+
+    def _doubt(self) -> None:
+        """Something may have changed, and nobody could say so; the store may take longer to be back."""
+        before = self._before | self._known
+        self.forget()
+        self._before = before
 
     async def resolve(self, name: ModelName) -> ResolvedModel:
         """What `name` means. Before a model is loaded its files are looked at: the store is asked again.
@@ -115,12 +124,14 @@ class Catalog:
                 timeout_s=TIMEOUT_S,
             )
         except ModelNotFoundError:
+            self._before.pop(name.key, None)
             self._unknown()
             raise
         except UnreachableError:
-            if known is None:
+            last = known or self._before.get(name.key)
+            if last is None:
                 raise
-            return known
+            return last
         # What changed while the answer was on its way may have made it old.
         if changes == self._changes:
             self._known[name.key] = model
