@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCK = "lock"
+REFUSED_S = 600.0
+"""How long a runtime that did not do what it was asked to is not asked again: a disk that was full may have room by then."""
 _OURS = re.compile(rf"[0-9a-f]{{{2 * HASH_BYTES}}}\.\d+({re.escape(PART_SUFFIX)})?")
 """Names of the files that are removed."""
 
@@ -57,14 +59,17 @@ class _Saved:
 class SavedContexts:
     """One board's. Its methods run on the worker's event loop, what they do to files on threads."""
 
-    def __init__(self, root: Path, *, limit_bytes: int, max_age_s: float) -> None:
+    def __init__(
+        self, root: Path, *, limit_bytes: int, max_age_s: float, refused_s: float = REFUSED_S
+    ) -> None:
         self._root = root
         self._limit_bytes = limit_bytes
         self._max_age_s = max_age_s
+        self._refused_s = refused_s
         self._lock_fd = -1
         self._files: dict[str, _Saved] = {}
-        self._refused: set[Reader] = set()
-        """Whose runtime did not write, or not read, what it was asked to: they are not asked again."""
+        self._refused: dict[Reader, float] = {}
+        """Whose runtime did not write, or not read, what it was asked to, and until when it is not asked again."""
         self._written = 0
 
     async def open(self) -> None:
@@ -101,7 +106,7 @@ class SavedContexts:
         `entry.holds` is what its context holds before the run.
         """
         reader = _reader(entry)
-        if self._lock_fd < 0 or reader is None or reader in self._refused:
+        if self._lock_fd < 0 or reader is None or monotonic() < self._refused.get(reader, 0.0):
             return None
         readable = [name for name, file in self._files.items() if file.reader == reader]
         held = held_tokens(ticket, entry.holds)
@@ -136,8 +141,8 @@ class SavedContexts:
         elif reader is not None:
             useless = ended.restored and not ended.reused_tokens and not ended.aborted
             if ended.restored is False or ended.save_refused or useless:
-                log.warning("runtime saves no contexts", extra={"model": entry.model.name})
-                self._refused.add(reader)
+                log.warning("runtime saved no context", extra={"model": entry.model.name})
+                self._refused[reader] = now + self._refused_s
             if ended.saved_bytes:
                 gone += self._add(ticket, reader, Path(saving.save_to), ended.saved_bytes, now)
         gone += self._forget(now)

@@ -158,6 +158,20 @@ async def test_a_runtime_that_refuses_once_is_not_asked_again(
     assert other is not None
 
 
+async def test_a_disk_that_was_full_is_tried_again_later(tmp_path: Path) -> None:
+    contexts = SavedContexts(tmp_path, limit_bytes=3 * SIZE, max_age_s=60, refused_s=0)
+    await contexts.open()
+    turn = ticket("a")
+    plan = contexts.plan(turn, loaded(), SPEED)
+    assert plan is not None
+    await contexts.note(turn, loaded(), plan, RunEnded(last_seq=0, save_refused=True))
+    await save(contexts, turn, loaded())
+    names = contexts.hashes
+    await contexts.close()
+
+    assert names == ("a",)
+
+
 def files_in(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
 
