@@ -246,6 +246,7 @@ def test_a_broker_that_stands_still_costs_nobody_an_attempt(
     with answering(http, boards.url) as stream:
         os.kill(boards.broker.pid, signal.SIGSTOP)
         try:
+            wait_until("it to be noticed", lambda: not answers(http, boards.url))
             meanwhile = http.get(f"{boards.url}/api/tags", timeout=None)
         finally:
             os.kill(boards.broker.pid, signal.SIGCONT)

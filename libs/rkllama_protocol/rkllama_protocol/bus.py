@@ -18,6 +18,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -32,6 +33,7 @@ from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 from rkllama_protocol import codec
 from rkllama_protocol.access import OPEN, Access, BrokerRefusedError
 from rkllama_protocol.errors import BY_CODE, RkllamaError, UnreachableError, from_wire
+from rkllama_protocol.liveness import Liveness
 from rkllama_protocol.messages import Message
 from rkllama_protocol.permissions import inbox_prefix
 
@@ -45,13 +47,10 @@ ERROR_CODE = "Nats-Service-Error-Code"
 RECONNECT_WAIT_S = 0.2
 """Between attempts; nats-py declares whole seconds, and only ever sleeps it."""
 CANCEL_AGAIN_S = 0.02
-PROBE_S = 0.5
-"""Between an answer of the broker and the next question whether it is still there."""
-SILENT_S = 0.75
-"""A broker that has not answered for this long stands still: what others say does not arrive, and tells nothing
-of them. With `PROBE_S` it is noticed before a lease is lost (2 s)."""
-READ_S = 0.1
 FLUSH_S = 2.0
+REJOIN_S = 3.0
+"""After the broker was lost or found, how long it and those who answer may take to be there again."""
+REPEAT_S = 0.1
 PING_S = 60
 """Longer than a connection lives whose broker says nothing: nats-py replaces it after two pings, 15 s."""
 PENDING_BYTES = 32 * 2**20
@@ -71,10 +70,12 @@ class Bus:
         self._closing = False
         self._on_reconnect: list[Callable[[], None]] = []
         self._is_up = False
-        self._answers = True
-        """The broker, as far as is known."""
-        self._pings: set[asyncio.Task[None]] = set()
-        self._probing: asyncio.Task[None] | None = None
+        self._liveness = Liveness(self._ping, connected=self._is_connected, back=self._back)
+        self._watching: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        """The present connection is."""
+        self._turned_at = monotonic()
+        """When the broker was last lost or found."""
         self._refused = asyncio.Event()
         self._forbidden: set[str] = set()
         """Subjects that the broker did not let this process use, in lower case as nats-py has them."""
@@ -108,7 +109,7 @@ class Bus:
                 connecting.cancel()
                 await asyncio.wait({connecting}, timeout=CANCEL_AGAIN_S)
         bus._is_up = True
-        bus._probing = tasks.create_task(bus._probe())
+        bus._watching = tasks.create_task(bus._liveness.watch())
         return bus
 
     async def _connect(self, url: str, name: str, access: Access) -> None:
@@ -147,15 +148,18 @@ class Bus:
         trace: TracebackType | None,
     ) -> None:
         self._closing = True
-        if self._probing is not None:
-            self._probing.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         await self._client.close()
-        self._drop_pings()
+        self._liveness.drop()
 
     @property
     def connected(self) -> bool:
         """Whether the server is there and answers."""
-        return self._client.is_connected and self._answers
+        return self._client.is_connected and self._liveness.answers
+
+    def _is_connected(self) -> bool:
+        return self._client.is_connected
 
     @property
     def max_payload(self) -> int:
@@ -182,47 +186,13 @@ class Bus:
     async def flush(self) -> None:
         """Wait until the server has everything sent so far, or has gone away."""
         if self._client.is_connected:
-            await asyncio.wait({self._ping()}, timeout=FLUSH_S)
+            await asyncio.wait({self._liveness.ping()}, timeout=FLUSH_S)
 
-    def _ping(self) -> asyncio.Task[None]:
-        """The way to the server and back.
-
-        It is not cut short while its connection lives: nats-py gives up reading when an answer comes that nobody
-        waits for any more.
-        """
-
-        async def ping() -> None:
-            try:
-                await self._client.flush(timeout=PING_S)
-            except (NatsError, OSError) as error:
-                log.debug("ping failed", extra={"reason": f"{type(error).__name__}: {error}"})
-
-        task = asyncio.ensure_future(ping())
-        self._pings.add(task)
-        task.add_done_callback(self._pings.discard)
-        return task
-
-    def _drop_pings(self) -> None:
-        """Their connection is gone."""
-        for ping in self._pings:
-            ping.cancel()
-
-    async def _probe(self) -> None:
-        """Notice when the server stands still, and when it goes on."""
-        while True:
-            if self._client.is_connected:
-                ping = self._ping()
-                await asyncio.wait({ping}, timeout=SILENT_S)
-                # Where this process itself stood still, the answer is here and has yet to be read.
-                await asyncio.wait({ping}, timeout=READ_S)
-                if not ping.done():
-                    log.warning("broker does not answer")
-                    self._answers = False
-                    await asyncio.wait({ping})
-                if not self._answers and not ping.cancelled():
-                    log.info("broker answers again")
-                    self._back()
-            await asyncio.sleep(PROBE_S)
+    async def _ping(self) -> None:
+        try:
+            await self._client.flush(timeout=PING_S)
+        except (NatsError, OSError) as error:
+            log.debug("ping failed", extra={"reason": f"{type(error).__name__}: {error}"})
 
     async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
         """Ask, and return the answer's bytes.
@@ -257,10 +227,43 @@ class Bus:
             if task and task.cancelling() > before:
                 raise asyncio.CancelledError
 
-    async def ask(self, subject: str, message: Message, reply: type[M], *, timeout_s: float) -> M:
-        """Ask with a message, and decode the answer; errors as `request`."""
-        data = await self.request(subject, codec.encode(message), timeout_s=timeout_s)
-        return codec.decode(reply, data)
+    async def ask(
+        self,
+        subject: str,
+        message: Message,
+        reply: type[M],
+        *,
+        timeout_s: float,
+        repeat: bool = False,
+    ) -> M:
+        """Ask with a message, and decode the answer; errors as `request`.
+
+        What changes nothing may be asked again (`repeat`) where a broker that restarts lost it.
+        """
+        request = self._repeated if repeat else self.request
+        return codec.decode(
+            reply, await request(subject, codec.encode(message), timeout_s=timeout_s)
+        )
+
+    async def _repeated(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
+        until = monotonic() + timeout_s
+        while True:
+            asking = asyncio.ensure_future(
+                self.request(subject, data, timeout_s=until - monotonic())
+            )
+            losing = asyncio.ensure_future(self._lost.wait())
+            try:
+                await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
+                if asking.done():
+                    return asking.result()
+            except UnreachableError:
+                now = monotonic()
+                if now - self._turned_at > REJOIN_S or now + REPEAT_S > until:
+                    raise
+            finally:
+                asking.cancel()
+                losing.cancel()
+            await asyncio.sleep(REPEAT_S)
 
     async def subscribe(self, subject: str, callback: Callable[[str, bytes], None]) -> None:
         """Call `callback(subject, data)` for every message; it must not block, and only takes note."""
@@ -364,16 +367,19 @@ class Bus:
             self._tasks.create_task(_fail(BrokerRefusedError(f"{_REFUSED}: {reason}")))
 
     async def _note_disconnect(self) -> None:
+        self._turned_at = monotonic()
+        self._lost.set()
         if not self._closing:
             log.warning("broker lost")
 
     async def _note_reconnect(self) -> None:
         log.info("broker found again")
-        self._drop_pings()
+        self._liveness.drop()
+        self._lost.clear()
         self._back()
 
     def _back(self) -> None:
-        self._answers = True
+        self._turned_at = monotonic()
         for callback in self._on_reconnect:
             callback()
 

@@ -116,19 +116,20 @@ class Catalog:
         if known is not None and self._is_resident(known.digest):
             return known
         changes = self._changes
+        last = known or self._before.get(name.key)
         try:
             model = await self._bus.ask(
                 self._subjects.store(StoreVerb.RESOLVE),
                 ResolveRequest(model=name.full),
                 ResolvedModel,
                 timeout_s=TIMEOUT_S,
+                repeat=last is None,
             )
         except ModelNotFoundError:
             self._before.pop(name.key, None)
             self._unknown()
             raise
         except UnreachableError:
-            last = known or self._before.get(name.key)
             if last is None:
                 raise
             return last
@@ -140,13 +141,16 @@ class Catalog:
     async def tags(self) -> tuple[ResolvedModel, ...]:
         """Every model."""
         subject = self._subjects.store(StoreVerb.TAGS)
-        return (await self._bus.ask(subject, TagsRequest(), TagsReply, timeout_s=TIMEOUT_S)).models
+        reply = await self._bus.ask(
+            subject, TagsRequest(), TagsReply, timeout_s=TIMEOUT_S, repeat=True
+        )
+        return reply.models
 
     async def show(self, name: ModelName, *, verbose: bool) -> ShowReply:
         """Everything about one model; errors as `resolve`."""
         request = ShowRequest(model=name.full, verbose=verbose)
         subject = self._subjects.store(StoreVerb.SHOW)
-        return await self._bus.ask(subject, request, ShowReply, timeout_s=TIMEOUT_S)
+        return await self._bus.ask(subject, request, ShowReply, timeout_s=TIMEOUT_S, repeat=True)
 
     async def copy(self, request: CopyRequest) -> None:
         """Give a model a second name; errors as `resolve`."""

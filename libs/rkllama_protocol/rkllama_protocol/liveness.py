@@ -1,0 +1,79 @@
+"""Whether a broker that is connected still answers: one that stands still keeps its connections.
+
+ping ---------> pong   PROBE_S   ping ---------> (nothing for SILENT_S)   silent ... pong   back
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+log = logging.getLogger(__name__)
+
+PROBE_S = 0.5
+"""Between an answer of the broker and the next question whether it is still there."""
+SILENT_S = 0.75
+"""A broker that has not answered for this long stands still: what others say does not arrive, and tells nothing
+of them. With `PROBE_S` it is noticed before a lease is lost (2 s)."""
+READ_S = 0.1
+
+
+class Liveness:
+    """Of one connection at a time."""
+
+    def __init__(
+        self,
+        ping: Callable[[], Awaitable[None]],
+        *,
+        connected: Callable[[], bool],
+        back: Callable[[], None],
+    ) -> None:
+        """`ping` returns when the broker has answered, or its connection has failed.
+
+        `back` is called when a broker that stood still goes on.
+        """
+        self._ping = ping
+        self._connected = connected
+        self._back = back
+        self._pings: set[asyncio.Task[None]] = set()
+        self.answers = True
+        """As far as is known."""
+
+    def ping(self) -> asyncio.Task[None]:
+        """The way to the broker and back, which is not cut short while its connection lives.
+
+        Of an answer that comes when nobody waits for it any more nats-py 2.16 stops reading.
+        """
+        task = asyncio.ensure_future(self._ping())
+        self._pings.add(task)
+        task.add_done_callback(self._pings.discard)
+        return task
+
+    def drop(self) -> None:
+        """The connection is gone, and with it the answers that were waited for."""
+        self.answers = True
+        for ping in self._pings:
+            ping.cancel()
+
+    async def watch(self) -> None:
+        """Notice when the broker stands still, and when it goes on; for ever."""
+        while True:
+            if self._connected():
+                await self._probe()
+            await asyncio.sleep(PROBE_S)
+
+    async def _probe(self) -> None:
+        ping = self.ping()
+        await asyncio.wait({ping}, timeout=SILENT_S)
+        # Where this process itself stood still, the answer is here and has yet to be read.
+        await asyncio.wait({ping}, timeout=READ_S)
+        if ping.done():
+            return
+        log.warning("broker does not answer")
+        self.answers = False
+        await asyncio.wait({ping})
+        if not ping.cancelled():
+            log.info("broker answers again")
+            self.answers = True
+            self._back()
