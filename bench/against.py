@@ -316,8 +316,9 @@ def play_both(talks: Sequence[Conversation], *, plays: int) -> tuple[Play, list[
     """Once on a stack of its own; and in the simulator with what its boards learned."""
     with tempfile.TemporaryDirectory(prefix="against-") as name:
         folder = Path(name)
-        env = {"RKLLAMA_WORKER_MAX_MODELS": str(MOST_MODELS)}
-        with emulated(folder, "abi-1.3.0", workers=BOARDS, **env) as stack:
+        with emulated(
+            folder, "abi-1.3.0", workers=BOARDS, RKLLAMA_WORKER_MAX_MODELS=str(MOST_MODELS)
+        ) as stack:
             with ollama.Client(host=stack.url, trust_env=False) as client:
                 for model in MODELS:
                     create(client, model, folder / "models of the trace" / model.name)
