@@ -31,7 +31,7 @@ from rkllama_protocol.messages import Speed, StatusRequest, WorkerBeat
 from rkllama_protocol.subjects import Subjects, WorkerVerb
 from rkllm_bindings.emulator import ModelScript, byte_level_tokenizer
 
-from bench.simulator.__main__ import quantile
+from bench.figures import quantile
 from bench.simulator.board import Equipment
 from bench.simulator.policies import Claims
 from bench.simulator.running import play
@@ -275,13 +275,13 @@ def simulated(talks: Sequence[Conversation], models: Sequence[Model], *, at: int
 
 
 async def run(
-    stack: Stack, talks: Sequence[Conversation], *, plays: int
+    stack: Stack, talks: Sequence[Conversation], *, plays: Sequence[int]
 ) -> tuple[Play, list[Play]]:
     """The trace on the real stack, and what the simulator makes of it."""
     async with httpx2.AsyncClient(timeout=None, trust_env=False) as http:
         await warm(http, stack)
         models, before = list(as_learned(await learned(stack))), loads(stack)
-        virtual = [simulated(talks, models, at=at) for at in range(plays)]
+        virtual = [simulated(talks, models, at=at) for at in plays]
         begun = monotonic()
         told = await asyncio.gather(
             *(
@@ -312,7 +312,7 @@ def mean_s(plays: Sequence[Play]) -> float:
     return statistics.fmean(play.mean_s for play in plays)
 
 
-def play_both(talks: Sequence[Conversation], *, plays: int) -> tuple[Play, list[Play]]:
+def play_both(talks: Sequence[Conversation], *, plays: Sequence[int]) -> tuple[Play, list[Play]]:
     """Once on a stack of its own; and in the simulator with what its boards learned."""
     with tempfile.TemporaryDirectory(prefix="against-") as name:
         folder = Path(name)
@@ -336,8 +336,8 @@ def main() -> int:
     chosen = parser.parse_args()
     talks = trace(requests=chosen.requests, load=chosen.load, seed=chosen.seed)
     real, virtual = [], []
-    for _ in range(chosen.runs):
-        one, many = play_both(talks, plays=chosen.plays)
+    for run_at in range(0, chosen.runs * chosen.plays, chosen.plays):
+        one, many = play_both(talks, plays=range(run_at, run_at + chosen.plays))
         print(f"real stack: {one.mean_s:.2f} s", file=sys.stderr, flush=True)
         real.append(one)
         virtual += many

@@ -12,7 +12,8 @@ from functools import cache
 import pytest
 from rkllama_policy.claims import AGE_WEIGHT
 
-from bench.simulator.__main__ import LONG, SAVED, quantile
+from bench.figures import quantile
+from bench.simulator.__main__ import LONG, SAVED
 from bench.simulator.board import Equipment
 from bench.simulator.policies import POLICIES, Claims
 from bench.simulator.running import Outcome, play

@@ -6,6 +6,7 @@ import argparse
 import statistics
 from collections.abc import Sequence
 
+from bench.figures import quantile
 from bench.simulator.board import Equipment
 from bench.simulator.policies import POLICIES
 from bench.simulator.running import Outcome, play
@@ -16,12 +17,6 @@ LONG = range(1200, 2001)
 """Tokens of history of the follow-up turns that are told apart."""
 CONVERSATIONS_PER_BOARD = 60
 SAVED = 16
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all are not above."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def figures(outcome: Outcome) -> list[str]:

@@ -19,7 +19,7 @@ from rkllama_protocol.subjects import JobClass
 from rkllama_policy.cost import cost_s
 
 Cost = Callable[[Ticket, WorkerBeat], float]
-"""What a job costs a board; the simulator remembers what `cost_s` said."""
+"""What a job costs a board; whoever asks often remembers what it is made of."""
 
 AGE_WEIGHT = 0.1
 """Seconds of cost that a second of waiting outweighs: age always wins in the end."""

@@ -6,6 +6,7 @@ was silent, and nobody is gone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from time import monotonic
 from typing import Generic, TypeVar
@@ -40,6 +41,8 @@ class Observer(Generic[B]):
         self.kind = kind
         self._clock = clock
         self._last: dict[str, tuple[B, float]] = {}
+        """The last word of each, and when it came."""
+        self._forgiven_at = -math.inf
 
     def note(self, process_id: str, beat: B) -> None:
         """A beat was heard."""
@@ -47,8 +50,7 @@ class Observer(Generic[B]):
 
     def forgive(self) -> None:
         """This process was disconnected until now: everybody's silence starts again."""
-        now = self._clock()
-        self._last = {key: (beat, now) for key, (beat, _) in self._last.items()}
+        self._forgiven_at = self._clock()
 
     def living(self) -> list[B]:
         """The last beats of all that were heard within `BEAT_LOST_S`."""
@@ -57,5 +59,9 @@ class Observer(Generic[B]):
     def heard(self) -> list[tuple[B, float]]:
         """The same with the seconds that each is old."""
         now = self._clock()
-        self._last = {k: (b, at) for k, (b, at) in self._last.items() if now - at < BEAT_LOST_S}
+        self._last = {
+            key: (beat, at)
+            for key, (beat, at) in self._last.items()
+            if now - max(at, self._forgiven_at) < BEAT_LOST_S
+        }
         return [(beat, now - at) for beat, at in self._last.values()]

@@ -151,7 +151,7 @@ class Bus:
         if self._watching is not None:
             self._watching.cancel()
         await self._client.close()
-        self._liveness.drop()
+        self._liveness.close()
 
     @property
     def connected(self) -> bool:
@@ -188,11 +188,14 @@ class Bus:
         if self._client.is_connected:
             await asyncio.wait({self._liveness.ping()}, timeout=FLUSH_S)
 
-    async def _ping(self) -> None:
+    async def _ping(self) -> bool:
         try:
-            await self._client.flush(timeout=PING_S)
+            # `flush` says that all is well where nothing is read any more.
+            await self._client.rtt(timeout=PING_S)
         except (NatsError, OSError) as error:
             log.debug("ping failed", extra={"reason": f"{type(error).__name__}: {error}"})
+            return False
+        return True
 
     async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
         """Ask, and return the answer's bytes.
@@ -263,6 +266,7 @@ class Bus:
             finally:
                 asking.cancel()
                 losing.cancel()
+                await asyncio.gather(asking, losing, return_exceptions=True)
             await asyncio.sleep(REPEAT_S)
 
     async def subscribe(self, subject: str, callback: Callable[[str, bytes], None]) -> None:
@@ -368,13 +372,14 @@ class Bus:
 
     async def _note_disconnect(self) -> None:
         self._turned_at = monotonic()
+        self._liveness.lost()
         self._lost.set()
         if not self._closing:
             log.warning("broker lost")
 
     async def _note_reconnect(self) -> None:
         log.info("broker found again")
-        self._liveness.drop()
+        self._liveness.found()
         self._lost.clear()
         self._back()
 

@@ -24,35 +24,50 @@ class Liveness:
 
     def __init__(
         self,
-        ping: Callable[[], Awaitable[None]],
+        ping: Callable[[], Awaitable[bool]],
         *,
         connected: Callable[[], bool],
         back: Callable[[], None],
     ) -> None:
-        """`ping` returns when the broker has answered, or its connection has failed.
+        """`ping` returns whether the broker has answered, or its connection has failed.
 
         `back` is called when a broker that stood still goes on.
         """
         self._ping = ping
         self._connected = connected
         self._back = back
-        self._pings: set[asyncio.Task[None]] = set()
+        self._connection = 0
+        """Counts up with each that is lost."""
+        self._pings: dict[asyncio.Task[bool], int] = {}
+        """Those that are under way, and on which connection."""
         self.answers = True
         """As far as is known."""
 
-    def ping(self) -> asyncio.Task[None]:
+    def ping(self) -> asyncio.Task[bool]:
         """The way to the broker and back, which is not cut short while its connection lives.
 
         Of an answer that comes when nobody waits for it any more nats-py 2.16 stops reading.
         """
         task = asyncio.ensure_future(self._ping())
-        self._pings.add(task)
-        task.add_done_callback(self._pings.discard)
+        self._pings[task] = self._connection
+        task.add_done_callback(self._pings.pop)
         return task
 
-    def drop(self) -> None:
-        """The connection is gone, and with it the answers that were waited for."""
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._connection += 1
+        self.answers = False
+
+    def found(self) -> None:
+        """There is another one; what was asked on those before is answered never."""
         self.answers = True
+        for ping, connection in self._pings.items():
+            # On the new one there may be pings before anybody says that it is there.
+            if connection < self._connection:
+                ping.cancel()
+
+    def close(self) -> None:
+        """There will be none."""
         for ping in self._pings:
             ping.cancel()
 
@@ -71,9 +86,10 @@ class Liveness:
         if ping.done():
             return
         log.warning("broker does not answer")
+        connection = self._connection
         self.answers = False
         await asyncio.wait({ping})
-        if not ping.cancelled():
+        if connection == self._connection and not ping.cancelled() and ping.result():
             log.info("broker answers again")
             self.answers = True
             self._back()

@@ -202,7 +202,7 @@ def test_silence_makes_a_process_lost_but_not_our_own_deafness() -> None:
     assert observer.living()
     observer.forgive()
     now += BEAT_LOST_S - 0.1
-    assert observer.living()
+    assert [age_s for _, age_s in observer.heard()] == [now]
     now += 0.2
 
     assert observer.living() == []

@@ -116,20 +116,22 @@ class Catalog:
         if known is not None and self._is_resident(known.digest):
             return known
         changes = self._changes
-        last = known or self._before.get(name.key)
         try:
             model = await self._bus.ask(
                 self._subjects.store(StoreVerb.RESOLVE),
                 ResolveRequest(model=name.full),
                 ResolvedModel,
                 timeout_s=TIMEOUT_S,
-                repeat=last is None,
+                repeat=name.key not in self._known | self._before,
             )
         except ModelNotFoundError:
+            self._known.pop(name.key, None)
             self._before.pop(name.key, None)
             self._unknown()
             raise
         except UnreachableError:
+            # As of now: it may have been deleted while the store was asked.
+            last = self._known.get(name.key) or self._before.get(name.key)
             if last is None:
                 raise
             return last

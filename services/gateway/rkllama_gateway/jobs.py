@@ -215,6 +215,9 @@ class Jobs:
             self.idle.set()
         # Its key may have another one that was held back.
         await self._offers.say_new(self.held())
+        if held.error is not None:
+            # Its traceback knows frames that know the job: a large body would stay until they are collected.
+            held.error.__traceback__ = None
         if held.ended and held.error is None:
             return
         held.cancel()

@@ -147,7 +147,9 @@ class OpenAIRoutes:
         """`POST /v1/responses`."""
         try:
             encoding = request.headers.get("content-encoding", "")
-            asked = await self._read(request, lambda body: parse_response(unpacked(body, encoding)))
+            asked = await self._gateway.bodies.read(
+                request, parse_response, unpack=lambda body: unpacked(body, encoding)
+            )
         except DialectError as error:
             return _rejected(error)
         facts = self._gateway.facts()

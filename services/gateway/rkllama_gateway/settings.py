@@ -40,10 +40,10 @@ class Settings(BaseSettings):
     """Tokens of context where neither request nor model says; 0 leaves it to the worker."""
     origins: str = ""
     """Origins of web pages that may ask, beside the built-in ones; commas between, one `*` in each."""
-    max_body_bytes: int = Field(default=64 * 2**20, gt=0)
+    max_body_bytes: int = Field(default=32 * 2**20, gt=0)
     """Most bytes of a request's body, but for blobs; a larger one is refused with 413."""
-    max_bodies_bytes: int = Field(default=256 * 2**20, gt=0)
-    """Most bytes of all bodies together, each until its request is answered; more are refused with 503. One alone may have what one may."""
+    max_bodies_bytes: int = Field(default=96 * 2**20, gt=0)
+    """Most bytes of all bodies above 64 KiB together, each until its request is answered; more are refused with 503. A single one may have `MAX_BODY_BYTES` in any case."""
     max_head_bytes: int = Field(default=32 * 2**10, ge=1024)
     """Most bytes of a request's line and headers; more are refused with 431."""
     max_head_fields: int = Field(default=100, ge=8)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from rkllama_gateway.dialects.failing import BUSY
-from rkllama_gateway.reading import DECODE_HERE_BYTES
+import zstandard
+from rkllama_gateway.job import HeldJob
+from rkllama_gateway.reading import DECODE_HERE_BYTES, TOO_LARGE_TOGETHER
 
 from services.gateway.tests.conftest import Staged
 from services.gateway.tests.harness import Stage
@@ -65,49 +67,115 @@ async def test_a_body_without_a_length_is_counted_and_its_end_not_waited_for(sta
     assert json.loads(answer) == TOO_LARGE
 
 
+LARGE = json.dumps({"model": "m", "prompt": "x" * 100_000, "stream": False}).encode()
+SMALL = b'{"model":"nope"}'
+
+
 async def test_all_bodies_together_are_bounded_until_each_is_answered(stage: Staged) -> None:
     """Whoever would be too much is told to come again, in mid-body if it does not say how much it brings."""
-    large = json.dumps({"model": "m", "prompt": "x" * 1000, "stream": False}).encode()
-    small = b'{"model":"nope"}'
-    async with stage(max_body_bytes=1100, max_bodies_bytes=1100) as on:
-        waits = asyncio.create_task(on.client.post("/api/generate", content=large))
+    async with stage(max_body_bytes=110_000, max_bodies_bytes=1) as on:
+        waits = asyncio.create_task(on.client.post("/api/generate", content=LARGE))
         attempt = await on.worker.take()
         told = [
-            await on.client.post("/api/generate", content=large),
-            await on.client.post("/v1/completions", content=_pieces(large)),
-            await on.client.post("/v1/messages", content=large),
+            await on.client.post("/api/generate", content=LARGE),
+            await on.client.post("/v1/completions", content=_pieces(LARGE)),
+            await on.client.post("/v1/messages", content=LARGE),
         ]
-        fits = await on.client.post("/api/chat", content=small)
+        fits = await on.client.post("/api/chat", content=SMALL)
         await attempt.say("a")
         first = await waits
-        again = [await on.client.post("/api/chat", content=small * 60) for _ in range(3)]
+        again = await on.client.post("/api/chat", content=SMALL[:-1] + b" " * 90_000 + b"}")
 
     assert [answer.status_code for answer in told] == [503] * 3
     assert {answer.headers["retry-after"] for answer in told} == {"1"}
     assert {answer.headers["connection"] for answer in told} == {"close"}
-    assert told[0].json() == {"error": BUSY}
-    assert told[1].json()["error"]["message"] == BUSY
-    assert told[2].json()["error"] == {"type": "overloaded_error", "message": BUSY}
-    assert (fits.status_code, first.status_code) == (404, 200)
-    assert {answer.status_code for answer in again} == {404}
+    assert told[0].json() == {"error": TOO_LARGE_TOGETHER}
+    assert told[1].json()["error"]["message"] == TOO_LARGE_TOGETHER
+    assert told[2].json()["error"] == {"type": "overloaded_error", "message": TOO_LARGE_TOGETHER}
+    assert (fits.status_code, first.status_code, again.status_code) == (404, 200, 404)
+
+
+async def test_who_fits_is_read_to_its_end_whoever_is_refused_meanwhile(stage: Staged) -> None:
+    body = SMALL[:-1] + b" " * 100_000 + b"}"
+    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with stage(workers=0, max_body_bytes=len(body), max_bodies_bytes=2 * len(body)) as on:
+        opened = [await asyncio.open_connection(on.host, on.port) for _ in range(2)]
+        for _, writer in opened:
+            writer.write(head + body[:10])
+        while on.gateway.bodies.held_bytes < 2 * len(body):
+            await on.client.get("/api/version")
+        refused = [await on.client.post("/api/chat", content=body) for _ in range(3)]
+        told = []
+        for reader, writer in opened:
+            writer.write(body[10:])
+            told.append(await reader.readline())
+            writer.close()
+        while on.gateway.bodies.held_bytes:
+            await on.client.get("/api/version")
+
+    assert [answer.status_code for answer in refused] == [503] * 3
+    assert told == [b"HTTP/1.1 404 Not Found\r\n"] * 2
 
 
 async def test_what_a_client_sent_that_left_counts_no_more(stage: Staged) -> None:
-    body = b'{"model":"nope","prompt":"' + b"x" * 800 + b'"}'
-    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
-    async with stage(workers=0, max_body_bytes=1000, max_bodies_bytes=1000) as on:
-        for _ in range(3):
-            _, writer = await asyncio.open_connection(on.host, on.port)
-            writer.write(head + body)
-            await writer.drain()
-            async with asyncio.timeout(10):
-                while (await on.client.post("/api/chat", content=body)).status_code != 503:
-                    continue
-            writer.close()
-            await writer.wait_closed()
-            async with asyncio.timeout(10):
-                while (await on.client.post("/api/chat", content=body)).status_code != 404:
-                    continue
+    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{"
+    async with stage(workers=0) as on:
+        _, writer = await asyncio.open_connection(on.host, on.port)
+        writer.write(head)
+        while not on.gateway.bodies.held_bytes:
+            await on.client.get("/api/version")
+        writer.close()
+        await writer.wait_closed()
+        while on.gateway.bodies.held_bytes:
+            await on.client.get("/api/version")
+
+
+async def test_a_packed_body_counts_as_what_it_is_unpacked(stage: Staged) -> None:
+    packed = zstandard.compress(json.dumps({"model": "m", "input": "x" * 100_000}).encode())
+    headers = {"content-encoding": "zstd"}
+    async with stage(max_body_bytes=110_000) as on:
+        waits = asyncio.create_task(
+            on.client.post("/v1/responses", content=packed, headers=headers)
+        )
+        await on.worker.tickets.get()
+        held_bytes = on.gateway.bodies.held_bytes
+        waits.cancel()
+    async with stage(max_body_bytes=90_000) as on:
+        larger = await on.client.post("/v1/responses", content=packed, headers=headers)
+
+    assert len(packed) < 1000
+    assert held_bytes > 100_000
+    assert larger.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "many", [b'{"messages":[' + b"{}," * 400_000 + b"{}]}", b"[" + b"1," * 1_000_001 + b"1]"]
+)
+async def test_a_body_of_too_many_parts_is_too_large(stage: Staged, many: bytes) -> None:
+    """Decoded, they would take forty times what they are here."""
+    async with stage(workers=0) as on:
+        answer = await on.client.post("/api/chat", content=many)
+
+    assert (answer.status_code, answer.json()) == (413, TOO_LARGE)
+
+
+async def test_a_client_that_left_leaves_nothing(stage: Staged) -> None:
+    """Its job goes at once, with all that it asked, and not when somebody collects garbage."""
+    async with stage() as on:
+        gc.collect()
+        gc.disable()
+        try:
+            left = asyncio.create_task(on.client.post("/api/generate", content=LARGE))
+            await on.worker.tickets.get()
+            left.cancel()
+            while on.gateway.jobs.held() or on.gateway.bodies.held_bytes:
+                await on.client.get("/api/version")
+            await on.client.get("/api/version")
+            jobs = [one for one in gc.get_objects() if isinstance(one, HeldJob)]
+        finally:
+            gc.enable()
+
+    assert jobs == []
 
 
 @pytest.mark.parametrize("spare", [0, 1])

@@ -201,9 +201,9 @@ async def test_each_way_to_be_turned_away_is_counted(stage: Staged, tmp_path: Pa
         guard=Guard(Auth.ALL, tmp_path / "k.json"),
         beat={"models": (resident(),), "speeds": (speed,), "running": busy},
         max_waiting=1,
-        max_body_bytes=1000,
+        max_body_bytes=100_000,
         rate_per_minute=0.001,
-        max_bodies_bytes=1000,
+        max_bodies_bytes=1,
         rate_burst=5,
     ) as on:
         before = await on.client.get("/metrics")
@@ -212,12 +212,12 @@ async def test_each_way_to_be_turned_away_is_counted(stage: Staged, tmp_path: Pa
         on.client.headers["x-rkllama-deadline"] = "1"
         await on.chat()
         del on.client.headers["x-rkllama-deadline"]
-        waits = on.chat()
+        waits = on.chat("x" * 70_000)
         await on.worker.tickets.get()
         await on.chat()
-        await on.chat("x" * 2000)
+        await on.chat("x" * 200_000)
         # What waits has not been let go.
-        await on.chat("x" * 900)
+        await on.chat("x" * 90_000)
         await on.chat()
         of = await scrape(on)
         waits.cancel()

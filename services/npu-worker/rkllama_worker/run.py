@@ -53,6 +53,20 @@ JOIN_S = 2.0
 """How long after an abort the runtime may take, beyond its prefill, before its process is killed."""
 
 
+def measured(load_s: float | None, ended: RunEnded | None) -> Measured:
+    """What a run took. One that was cut short says nothing of how long answers are."""
+    if ended is None:
+        return Measured(load_s=load_s)
+    return Measured(
+        load_s=load_s,
+        restore_s=ended.restore_ns / 1e9 if ended.restored else None,
+        computed_tokens=ended.prompt_tokens - ended.reused_tokens,
+        prefill_s=ended.prefill_ns / 1e9,
+        generated_tokens=0 if ended.aborted else ended.generated_tokens,
+        decode_s=ended.decode_ns / 1e9,
+    )
+
+
 class Run:
     """One granted attempt. `execute` returns when the board is free for the next job."""
 
@@ -118,17 +132,7 @@ class Run:
     @property
     def measured(self) -> Measured:
         """What it took, as far as it says anything of the next one."""
-        ended = self.ended
-        if ended is None:
-            return Measured(load_s=self.load_s)
-        return Measured(
-            load_s=self.load_s,
-            restore_s=ended.restore_ns / 1e9 if ended.restored else None,
-            computed_tokens=ended.prompt_tokens - ended.reused_tokens,
-            prefill_s=ended.prefill_ns / 1e9,
-            generated_tokens=0 if ended.aborted else ended.generated_tokens,
-            decode_s=ended.decode_ns / 1e9,
-        )
+        return measured(self.load_s, self.ended)
 
     @property
     def answering(self) -> bool:

@@ -121,6 +121,8 @@ class Worker:
             memory_limit_bytes=memory_limit_bytes,
             saved_bytes=lambda: saved.size_bytes,
         )
+        bus.on_reconnect(self._boards.forgive)
+        bus.on_reconnect(self._stores.forgive)
         bus.on_reconnect(
             add_broker(metrics.registry, connected=lambda: bus.connected, worker_id=worker_id)
         )

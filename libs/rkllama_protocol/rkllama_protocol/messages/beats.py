@@ -45,7 +45,7 @@ class RunningJob(Part):
     left_s: float
     """Predicted seconds until the board is free."""
     overdue_s: float = 0.0
-    """The same for as long as it goes on although it was predicted to be over."""
+    """The least that is left while it goes on: how long an answer goes on that gets longer than usual."""
 
 
 class Speed(Part):
