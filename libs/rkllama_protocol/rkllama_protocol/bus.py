@@ -192,7 +192,8 @@ class Bus:
         try:
             # `flush` says that all is well where nothing is read any more.
             await self._client.rtt(timeout=PING_S)
-        except (NatsError, OSError) as error:
+        except (NatsError, OSError, AssertionError, AttributeError, RuntimeError) as error:
+            # What nats-py meets on a connection that ends: nothing has answered.
             log.debug("ping failed", extra={"reason": f"{type(error).__name__}: {error}"})
             return False
         return True
@@ -259,14 +260,16 @@ class Bus:
                 await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
                 if asking.done():
                     return asking.result()
-            except UnreachableError:
-                now = monotonic()
-                if now - self._turned_at > REJOIN_S or now + REPEAT_S > until:
-                    raise
+                failure = UnreachableError("the broker is unreachable")
+            except UnreachableError as error:
+                failure = error
             finally:
                 asking.cancel()
                 losing.cancel()
                 await asyncio.gather(asking, losing, return_exceptions=True)
+            now = monotonic()
+            if now - self._turned_at > REJOIN_S or now + REPEAT_S > until:
+                raise failure
             await asyncio.sleep(REPEAT_S)
 
     async def subscribe(self, subject: str, callback: Callable[[str, bytes], None]) -> None:
