@@ -122,7 +122,7 @@ class Catalog:
                 ResolveRequest(model=name.full),
                 ResolvedModel,
                 timeout_s=TIMEOUT_S,
-                repeat=name.key not in self._known | self._before,
+                repeat=self._last(name) is None,
             )
         except ModelNotFoundError:
             self._known.pop(name.key, None)
@@ -131,7 +131,7 @@ class Catalog:
             raise
         except UnreachableError:
             # As of now: it may have been deleted while the store was asked.
-            last = self._known.get(name.key) or self._before.get(name.key)
+            last = self._last(name)
             if last is None:
                 raise
             return last
@@ -139,6 +139,10 @@ class Catalog:
         if changes == self._changes:
             self._known[name.key] = model
         return model
+
+    def _last(self, name: ModelName) -> ResolvedModel | None:
+        """What `name` meant when the store was asked last, unless that is known to have changed."""
+        return self._known.get(name.key) or self._before.get(name.key)
 
     async def tags(self) -> tuple[ResolvedModel, ...]:
         """Every model."""

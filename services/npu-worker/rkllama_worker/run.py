@@ -130,11 +130,6 @@ class Run:
         return self.answering and self.failure is None
 
     @property
-    def measured(self) -> Measured:
-        """What it took, as far as it says anything of the next one."""
-        return measured(self.load_s, self.ended)
-
-    @property
     def answering(self) -> bool:
         """Whether a chunk has been made."""
         return bool(self._chunks)

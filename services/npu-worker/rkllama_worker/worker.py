@@ -27,7 +27,7 @@ from rkllama_worker.metrics import BoardState, Metrics
 from rkllama_worker.occupancy import Occupancy
 from rkllama_worker.orders import Orders
 from rkllama_worker.residency import Residency
-from rkllama_worker.run import Run
+from rkllama_worker.run import Run, measured
 from rkllama_worker.runtimes import Offered
 from rkllama_worker.saved import SavedContexts
 from rkllama_worker.silence import allowed_silence, predicted_prefill_s
@@ -262,7 +262,7 @@ class Worker:
         finally:
             self._occupancy.end()
             self._changed()
-        self._speeds[job.model.digest] = learned(speed, run.measured)
+        self._speeds[job.model.digest] = learned(speed, measured(run.load_s, run.ended))
         if run.failure is not None and not run.acquired:
             self._failed[job.model.digest] = (run.failure.message, monotonic())
             self._changed()
