@@ -103,6 +103,6 @@ def judge(answer: Any, documented: set[str]) -> None:
 def test_the_server_is_as_it_was(url: str) -> None:
     """After all of it: the model answers, and no worker was lost."""
     with ollama.Client(host=url, trust_env=False) as client:
-        answer = client.generate(model=MODEL, prompt="hello")
+        answer = client.generate(model=MODEL, prompt="hello", options={"num_predict": 4})
 
     assert answer.done
