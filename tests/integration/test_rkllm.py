@@ -204,6 +204,18 @@ def test_an_end_that_never_comes_is_cut_at_the_models_own_eos(
     assert (answer.eval_count, answer.done_reason) == (9, "stop")
 
 
+def test_a_model_that_lost_itself_frees_its_board(client: ollama.Client, tmp_path: Path) -> None:
+    """An NPU whose numbers overflow says one token until its context is full."""
+    create(client, "lost", ModelScript(replies=[Reply(text="!" * 2000)]), tmp_path)
+
+    endless = ask(client, "lost", "How is the weather?")
+    bounded = ask(client, "lost", "How is the weather?", num_predict=50)
+
+    assert endless.message.content == "!" * 31
+    assert (endless.eval_count, endless.done_reason) == (31, "length")
+    assert (bounded.eval_count, bounded.done_reason) == (50, "length")
+
+
 def test_a_prompt_longer_than_the_context_is_refused_before_the_library_sees_it(
     npu: Stack, client: ollama.Client, http: httpx2.Client, tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """One answer: the runtime's ids on their way to chunks.
 
-    ids -> EOS -> detokenizer -> stop strings -> output parser -> chunk
+    ids -> EOS, repeats -> detokenizer -> stop strings -> output parser -> chunk
 
 A pure function of the ids: durations are handed in, and how the ids were grouped changes only how the
 text is spread over the chunks.
@@ -8,6 +8,7 @@ text is spread over the chunks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,12 @@ from rkllama_worker.engine.runtime.base import RunStats
 from rkllama_worker.engine.stops import StopMatcher
 
 _BROKEN = "\ufffd"
+MOST_REPEATS = 30
+"""How often an answer that nobody bounded may say its last token again.
+
+Ollama's limit (llm/llama_server.go, "token repeat limit reached"), there for every answer. A model that has
+lost itself says one token until its context is full: minutes of a board.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Answer:
         self.ids: list[int] = []
         """Generated so far; EOS ids are no part of the answer."""
         self.ended = False
-        """Whether an EOS id or a stop string has come: ids that follow are ignored."""
+        """Whether an EOS id or a stop string has come, or it repeats itself: ids that follow are ignored."""
         self.seq = 0
         """Of the next chunk."""
         self.ignored_options: tuple[str, ...] = ()
@@ -58,6 +65,9 @@ class Answer:
         """What the ids say, stop strings, thinking and calls included."""
         self._prompt = prompt
         self._eos_ids = files.eos_ids | prompt.ends
+        self._most_repeats = math.inf if job.num_predict > 0 else MOST_REPEATS
+        self._last = -1
+        self._repeats = 0
         form = Format.of(job, prompt.template)
         self._detokenizer = Detokenizer(files.tokenizer, files.special_tokens, seen=form.words)
         self._stops = StopMatcher(job.stop)
@@ -114,7 +124,7 @@ class Answer:
         return self._chunk(
             durations,
             self._parser.feed(text).then(self._parser.flush()),
-            finish="stop" if self.ended or self._stops.matched else reason,
+            finish=self._finish(reason),
             stopped_by=self._stops.found,
             context=(*self._prompt.ids, *self.ids),
         )
@@ -134,14 +144,28 @@ class Answer:
         theirs = _without(unsure, text.decode(errors="replace"))
         return theirs.startswith(ours)
 
+    def _finish(self, reason: str) -> str:
+        """Why it ended, where the runtime says `reason`."""
+        if self._stops.matched:
+            return "stop"
+        if self._repeats >= self._most_repeats:
+            return "length"
+        return "stop" if self.ended else reason
+
     def _groups(self, ids: Sequence[int]) -> Iterable[Sequence[int]]:
-        """The ids before an EOS, as they may be read together: a stop string ends the answer at an id."""
+        """The ids before an end, as they may be read together: a stop string ends the answer at an id."""
         if self.ended:
             return ()
         for at, token in enumerate(ids):
             if token in self._eos_ids:
                 self.ended = True
                 ids = ids[:at]
+                break
+            self._repeats = self._repeats + 1 if token == self._last else 0
+            self._last = token
+            if self._repeats >= self._most_repeats:
+                self.ended = True
+                ids = ids[: at + 1]
                 break
         if not ids:
             return ()

@@ -87,6 +87,61 @@ def test_a_stop_string_may_end_in_text_that_was_held_back(
     assert (content(made), made[-1].finish) == ("", "stop")
 
 
+@pytest.mark.parametrize(
+    ("num_predict", "ids", "kept", "finish"),
+    [
+        (-1, [40] * 31, 31, "length"),
+        (-1, [40] * 40, 31, "length"),
+        (-1, [9, *[40] * 40], 32, "length"),
+        # Its own end comes first.
+        (-1, [*[40] * 30, 2], 30, "stop"),
+        # One token between them, and it is no loop.
+        (-1, [*[40] * 30, 41, *[40] * 30, 2], 61, "stop"),
+        # Who bounded it gets what was asked for.
+        (100, [*[40] * 60, 2], 60, "stop"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_an_answer_nobody_bounded_ends_where_it_says_one_token_without_end(
+    facts: ModelFiles,
+    make_job: MakeJob,
+    num_predict: int,
+    ids: list[int],
+    kept: int,
+    finish: str,
+    size: int,
+) -> None:
+    answer = Answer(make_job(num_predict=num_predict), PROMPT, facts)
+
+    made = chunks(answer, [ids[at : at + size] for at in range(0, len(ids), size)])
+
+    assert answer.ended
+    assert made[-1].finish == finish
+    assert made[-1].context == (*PROMPT.ids, *ids[:kept])
+
+
+def test_repeats_count_on_behind_those_of_an_earlier_attempt(
+    facts: ModelFiles, make_job: MakeJob
+) -> None:
+    answer = Answer(make_job(num_predict=-1), PROMPT, facts)
+    answer.replay([40] * 20)
+
+    made = chunks(answer, [[40]] * 20)
+
+    assert len(made) == 12
+    assert made[-1].finish == "length"
+
+
+def test_a_stop_string_among_repeats_is_what_ended_it(facts: ModelFiles, make_job: MakeJob) -> None:
+    (token,) = facts.tokenizer.encode("a", add_special_tokens=False).ids
+    answer = Answer(make_job(num_predict=-1, stop=("aaa",)), PROMPT, facts)
+
+    made = chunks(answer, [[token] * 40])
+
+    assert content(made) == ""
+    assert (made[-1].finish, made[-1].stopped_by) == ("stop", "aaa")
+
+
 def test_reasoning_is_parted_only_if_that_is_wanted(facts: ModelFiles, make_job: MakeJob) -> None:
     prompt = dataclasses.replace(PROMPT, template="… </think> …")
     ids = facts.tokenizer.encode("<think>hm</think>yes", add_special_tokens=False).ids
