@@ -22,6 +22,7 @@ from rkllama_protocol.messages import (
     Job,
     ResidentModel,
     ResolvedModel,
+    RunningJob,
     Speed,
     Ticket,
     WorkerBeat,
@@ -247,8 +248,12 @@ def _resident(ticket: Ticket, board: WorkerBeat) -> ResidentModel | None:
 
 def left_s(board: WorkerBeat, age_s: float = 0.0) -> float:
     """Predicted seconds until `board` is free, so long after it said what `board` says."""
-    running = board.running
-    return 0.0 if running is None else max(running.overdue_s, running.left_s - age_s)
+    return 0.0 if board.running is None else rest_s(board.running, age_s)
+
+
+def rest_s(running: RunningJob, age_s: float) -> float:
+    """Predicted seconds of a run, so long after this was said of it."""
+    return max(running.overdue_s, running.left_s - age_s)
 
 
 def aged(board: WorkerBeat, age_s: float) -> WorkerBeat:

@@ -42,6 +42,8 @@ class Liveness:
         """Those that are under way, and on which connection."""
         self.answers = True
         """As far as is known."""
+        self._stands_still = False
+        """This connection is there, and its broker does not answer."""
 
     def ping(self) -> asyncio.Task[bool]:
         """The way to the broker and back, which is not cut short while its connection lives.
@@ -56,7 +58,7 @@ class Liveness:
     def lost(self) -> None:
         """The connection is gone."""
         self._connection += 1
-        self.answers = False
+        self.answers = self._stands_still = False
 
     def found(self) -> None:
         """There is another one; what was asked on those before is answered never."""
@@ -79,17 +81,16 @@ class Liveness:
             await asyncio.sleep(PROBE_S)
 
     async def _probe(self) -> None:
-        ping = self.ping()
+        ping, connection = self.ping(), self._connection
         await asyncio.wait({ping}, timeout=SILENT_S)
         # Where this process itself stood still, the answer is here and has yet to be read.
         await asyncio.wait({ping}, timeout=READ_S)
-        if ping.done():
-            return
-        log.warning("broker does not answer")
-        connection = self._connection
-        self.answers = False
+        if not ping.done() and connection == self._connection:
+            log.warning("broker does not answer")
+            self.answers, self._stands_still = False, True
         await asyncio.wait({ping})
-        if connection == self._connection and not ping.cancelled() and ping.result():
-            log.info("broker answers again")
-            self.answers = True
-            self._back()
+        if not self._stands_still or ping.cancelled() or not ping.result():
+            return
+        log.info("broker answers again")
+        self.answers, self._stands_still = True, False
+        self._back()

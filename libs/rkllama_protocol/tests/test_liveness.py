@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
-from rkllama_protocol.liveness import Liveness
+from rkllama_protocol.liveness import Liveness, log
+
+HANG_S = 30.0
 
 
 async def test_what_is_asked_on_a_new_connection_is_answered_though_nobody_said_that_it_is_there() -> (
@@ -30,3 +33,35 @@ async def test_what_is_asked_on_a_new_connection_is_answered_though_nobody_said_
     assert liveness.answers
     assert before.cancelled()
     assert after.result()
+
+
+async def test_only_an_answer_brings_a_silent_broker_back() -> None:
+    """A question that failed is none, on a connection that lives on too; the next one may be answered."""
+    asked: asyncio.Queue[asyncio.Future[bool]] = asyncio.Queue()
+
+    async def ping() -> bool:
+        answer = asyncio.get_running_loop().create_future()
+        asked.put_nowait(answer)
+        return await answer
+
+    class Noticed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            silence.set()
+
+    silence, back = asyncio.Event(), asyncio.Event()
+    log.addHandler(noticed := Noticed(logging.WARNING))
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as tasks:
+        liveness = Liveness(ping, connected=lambda: True, back=back.set)
+        watching = tasks.create_task(liveness.watch())
+        silent = await asked.get()
+        await silence.wait()
+        silent.set_result(False)
+        again = await asked.get()
+        failed = liveness.answers or back.is_set()
+        again.set_result(True)
+        await back.wait()
+        watching.cancel()
+    log.removeHandler(noticed)
+
+    assert not failed
+    assert liveness.answers

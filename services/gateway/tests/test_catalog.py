@@ -7,12 +7,13 @@ import asyncio
 import pytest
 from rkllama_gateway.catalog import Catalog
 from rkllama_protocol.bus import Bus
+from rkllama_protocol.codec import encode
 from rkllama_protocol.errors import UnreachableError
 from rkllama_protocol.messages import ModelChanged
 from rkllama_protocol.names import ModelName
-from rkllama_protocol.subjects import ModelEvent, Subjects
+from rkllama_protocol.subjects import ModelEvent, StoreVerb, Subjects
 
-from services.gateway.tests.harness import MODEL, ScriptedStore
+from services.gateway.tests.harness import HANG_S, MODEL, ScriptedStore
 from tests.broker import Broker
 
 NAME = ModelName.parse("m")
@@ -48,3 +49,39 @@ async def test_names_keep_their_meaning_until_the_store_is_back_too(
 
         with pytest.raises(UnreachableError):
             await catalog.resolve(NAME)
+
+
+async def test_what_is_deleted_while_a_store_that_fails_is_asked_means_nothing(
+    nats_url: str, prefix: str
+) -> None:
+    subjects = Subjects(prefix)
+    gone = ModelChanged(name="m", full_name=MODEL.full_name)
+    async with (
+        asyncio.timeout(HANG_S),
+        asyncio.TaskGroup() as tasks,
+        await Bus.connect(nats_url, name="test", tasks=tasks) as bus,
+        await Bus.connect(nats_url, name="store", tasks=tasks) as peer,
+    ):
+        catalog = Catalog(bus=bus, subjects=subjects, is_resident=lambda _: False)
+        await catalog.listen()
+        answers = iter([MODEL, None, gone])
+
+        async def resolve(_: bytes) -> bytes:
+            match next(answers):
+                case None:
+                    pass
+                case ModelChanged() as event:
+                    await peer.say(subjects.event(ModelEvent.DELETED), event)
+                    await catalog.changed.wait()
+                case model:
+                    return encode(model)
+            raise UnreachableError("the disk does not answer")
+
+        await peer.serve(subjects.store(StoreVerb.RESOLVE), resolve)
+        await peer.flush()
+        known = await catalog.resolve(NAME)
+        unasked = await catalog.resolve(NAME)
+        with pytest.raises(UnreachableError):
+            await catalog.resolve(NAME)
+
+    assert known == unasked == MODEL
