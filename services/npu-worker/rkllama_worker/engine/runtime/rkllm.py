@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -23,10 +23,8 @@ from rkllama_policy.context import DEFAULT_CONTEXT_TOKENS
 from rkllama_protocol.errors import InvalidModelError, RuntimeFailedError, UnsupportedError
 from rkllama_protocol.messages import Sampling
 from rkllm_bindings import (
-    InitError,
     LibraryError,
     Mode,
-    Model,
     ModelConfig,
     Perf,
     RkllmError,
@@ -46,9 +44,9 @@ from rkllama_worker.engine.runtime.base import (
     RunStats,
     RuntimeFinish,
 )
-from rkllama_worker.engine.runtime.init_log import InitLog, parse
 from rkllama_worker.engine.runtime.logits import Floats, Sampler
 from rkllama_worker.engine.runtime.prompt_cache import PromptCache
+from rkllama_worker.engine.runtime.rkllm_loading import load_adapter, load_model
 from rkllama_worker.engine.runtime.rkllm_values import believable, nanoseconds, vendor_sampling
 from rkllama_worker.engine.runtime.stepping import step_by_step
 from rkllama_worker.engine.wire import RkllmSpec
@@ -58,7 +56,6 @@ log = logging.getLogger(__name__)
 RESERVED_TOKENS = 4
 """Positions the library keeps for itself (rkllama#25: 1024 configured, 1020 usable)."""
 ABORT_INTERVAL_S = 0.1
-ADAPTER = "adapter"
 NEVER_HONOURED = frozenset({"seed", "min_p", "typical_p", "repeat_last_n"})
 """No release has them (rkllm.h; rknn-llm#443 for the seed)."""
 _NAMES = (
@@ -118,7 +115,7 @@ class Rkllm:
             base_domain_id=spec.base_domain_id,
             enabled_cpus_mask=spec.cpu_mask,
         )
-        self._model, said = self._open(config)
+        self._model, said = load_model(self._library, config, output)
         self._context_length = self._model.config.max_context_len
         self._context_limit = said.context_limit
         log.info(
@@ -131,7 +128,7 @@ class Rkllm:
         )
         self._steps = spec.constrained and self._library.family.gives_logits
         self._prompt_cache = PromptCache(self._model, wanted=spec.saves)
-        self._lora = self._load_adapter(adapters[0]) if adapters else None
+        self._lora = load_adapter(self._model, adapters[0], output) if adapters else None
         if self._library.family.id == "abi-1.1":
             self._warm_up()
 
@@ -321,33 +318,6 @@ class Rkllm:
     def close(self) -> None:
         """Free the model."""
         self._model.close()
-
-    def _open(self, config: ModelConfig) -> tuple[Model, InitLog]:
-        """Load; a context longer than the model was converted for is tried again with its limit."""
-        mark = self._output.mark()
-        model = Model(self._library, config)
-        try:
-            model.load()
-        except InitError as error:
-            said = parse(self._output.since(mark))
-            limit = said.context_limit
-            if limit is not None and limit < config.max_context_len:
-                return self._open(replace(config, max_context_len=limit))
-            reason = said.reason or str(error)
-            raise InvalidModelError(f"the RKLLM runtime cannot load the model: {reason}") from error
-        return model, parse(self._output.since(mark))
-
-    def _load_adapter(self, path: Path) -> str:
-        """Load a LoRA adapter; the name that runs ask for it by."""
-        mark = self._output.mark()
-        try:
-            self._model.load_lora(path, ADAPTER)
-        except RkllmError as error:
-            reason = parse(self._output.since(mark)).reason or str(error)
-            raise InvalidModelError(
-                f"the RKLLM runtime cannot use the adapter {path.name}: {reason}"
-            ) from error
-        return ADAPTER
 
     def _warm_up(self) -> None:
         """1.1 returns 0 from an init that failed, and crashes in the first run (rknn-llm#156)."""
