@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from tests.integration.conftest import MODEL
-from tests.stack import Stack, prepared
+from tests.stack import Stack, prepared, wait_until
 
 
 def _rows(http: httpx2.Client, url: str) -> list[dict[str, Any]]:
@@ -74,6 +74,34 @@ def test_a_model_that_is_not_to_be_kept_is_gone_after_its_answer(
         )
         assert told["done_reason"] == "length"
         assert _rows(http, two_workers.url) == []
+
+
+def test_what_no_name_means_any_more_is_unloaded(two_workers: Stack, http: httpx2.Client) -> None:
+    """However long it was to be kept: nobody could name it to have it unloaded."""
+
+    def make(name: str, system: str) -> None:
+        asked = {"model": name, "from": MODEL, "system": system, "stream": False}
+        assert http.post(f"{url}/api/create", json=asked).json() == {"status": "success"}
+
+    def loaded(name: str, system: str) -> str:
+        make(name, system)
+        asked = {"model": name, "keep_alive": -1, "stream": False}
+        assert http.post(f"{url}/api/generate", json=asked).json()["done_reason"] == "load"
+        return next(row["digest"] for row in _rows(http, url) if row["name"] == f"{name}:latest")
+
+    url = two_workers.url
+    copied, deleted, replaced = (loaded(name, name) for name in ("copied", "deleted", "replaced"))
+    assert {copied, deleted, replaced} == {row["digest"] for row in _rows(http, url)}
+
+    http.post(f"{url}/api/copy", json={"source": "copied", "destination": "other"})
+    for name in ("copied", "deleted"):
+        http.request("DELETE", f"{url}/api/delete", json={"model": name})
+    make("replaced", "Say something else.")
+
+    wait_until(
+        "only the copied one to be there",
+        lambda: {row["digest"] for row in _rows(http, url)} == {copied},
+    )
 
 
 def test_debug_mode_writes_a_file_and_answers(

@@ -123,6 +123,10 @@ class Boards:
             timeout_s=STATUS_TIMEOUT_S,
         )
 
+    def resident(self) -> frozenset[str]:
+        """The digests of the models that boards hold, in whatever state."""
+        return frozenset(held.digest for beat in self.observer.living() for held in beat.models)
+
     def is_resident(self, model: str) -> bool:
         """Whether any board has said that it has the model of this digest loaded."""
         beats = self.observer.living()

@@ -182,17 +182,19 @@ class Gateway:
             await asyncio.sleep(BEAT_S)
 
     async def _forget_deleted(self) -> None:
-        """Let the series of models go that are deleted, after each change, for ever."""
+        """Let go what no name means any more, its series and its memory, after each change, for ever."""
         while True:
             await self.catalog.changed.wait()
             self.catalog.changed.clear()
-            used = frozenset(self.metrics.models)
+            used, resident = frozenset(self.metrics.models), self.boards.resident()
             try:
-                models = await self.catalog.tags() if used else ()
+                models = await self.catalog.tags() if used or resident else ()
             except RkllamaError as error:
                 log.debug("models not listed", extra={"reason": error.message})
                 self.catalog.changed.set()
             else:
                 self.metrics.forget(used.difference(model.name for model in models))
+                for digest in resident.difference(model.digest for model in models):
+                    await self.boards.unload(digest)
             # A client that creates a hundred models asks for no hundred lists.
             await asyncio.sleep(BEAT_S)
