@@ -15,7 +15,7 @@ from rkllama_service.settings import read_shared
 from typer.core import TyperGroup
 
 from rkllama_cli import commands, key_commands, talking
-from rkllama_cli.address import listen_address
+from rkllama_cli.address import LARGEST_PORT, listen_address
 from rkllama_cli.errors import FAILED, CliError
 from rkllama_cli.serve import Plan, serve
 
@@ -43,6 +43,9 @@ app = typer.Typer(
 )
 
 
+_RUNTIME = typer.Option(envvar="RKLLAMA_WORKER_RUNTIME", help="auto, rkllm or cpu.")
+
+
 def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
     if asked:
         commands.version()
@@ -66,13 +69,21 @@ def options(
 def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port; without it 8080, and 11434 too if it is free.")
+        int | None,
+        typer.Option(
+            min=0,
+            max=LARGEST_PORT,
+            envvar="RKLLAMA_GATEWAY_PORT",
+            help="Port; without it 8080, and 11434 too if it is free.",
+        ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of models and logs.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="How many workers to run.")] = 1,
-    runtime: Annotated[str, typer.Option(help="auto, rkllm or cpu.")] = "auto",
+    runtime: Annotated[str, _RUNTIME] = "auto",
     rkllm_library: Annotated[Path | None, typer.Option(help="Path of librkllmrt.so.")] = None,
-    nats: Annotated[str | None, typer.Option(help="URL of a broker to use.")] = None,
+    nats: Annotated[
+        str | None, typer.Option(envvar="RKLLAMA_NATS_URL", help="URL of a broker to use.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Log more.")] = False,  # noqa: FBT002
 ) -> None:
     """Run the whole system on this machine."""
@@ -105,7 +116,7 @@ def serve_command(
 @app.command()
 def doctor(
     data: Annotated[Path | None, typer.Option(help="Folder of models.")] = None,
-    runtime: Annotated[str, typer.Option(help="auto, rkllm or cpu.")] = "auto",
+    runtime: Annotated[str, _RUNTIME] = "auto",
     rkllm_library: Annotated[Path | None, typer.Option(help="Path of librkllmrt.so.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
 ) -> None:

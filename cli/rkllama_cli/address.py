@@ -7,7 +7,9 @@ a host and a port, or a URL.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import httpx2
 from rkllama_service.process import SetupError
@@ -15,7 +17,10 @@ from rkllama_service.settings import Shared
 
 DEFAULT_PORT = 8080
 OLLAMA_PORT = 11434
+LARGEST_PORT = 65535
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - what `:1234` says
 _SCHEME_PORTS = {"http": 80, "https": 443}
+_PORT = re.compile(r":([0-9]+)$")
 
 
 def server_url(shared: Shared, environ: Mapping[str, str]) -> str:
@@ -37,13 +42,13 @@ def listen_address(shared: Shared, environ: Mapping[str, str]) -> tuple[str, int
     Raises:
         SetupError: The variable holds no address.
     """
-    text = _ollama_host(environ)
-    if "host" in shared.model_fields_set or not text:
-        return shared.host, None
-    url = _parsed("OLLAMA_HOST", text)
-    schemed = "://" in text
-    usual = _SCHEME_PORTS[url.scheme] if schemed else OLLAMA_PORT
-    return url.host or "0.0.0.0", url.port or usual  # noqa: S104 - `:1234` is every address
+    ollamas = _ollama_host(environ)
+    if "host" in shared.model_fields_set or not ollamas:
+        url, port = _parsed("RKLLAMA_HOST", shared.host)
+        return url.host or EVERY_ADDRESS, port
+    url, port = _parsed("OLLAMA_HOST", ollamas)
+    usual = _SCHEME_PORTS[url.scheme] if "://" in ollamas else OLLAMA_PORT
+    return url.host or EVERY_ADDRESS, usual if port is None else port
 
 
 def api_key(shared: Shared, environ: Mapping[str, str]) -> str:
@@ -65,10 +70,11 @@ def api_key(shared: Shared, environ: Mapping[str, str]) -> str:
 
 def _url(variable: str, text: str, *, port: int, http_port: int) -> str:
     """`text` as a URL; `port` where it names neither a port nor a scheme, `http_port` for `http://`."""
-    url = _parsed(variable, text)
-    if url.host in ("", "0.0.0.0", "::"):  # noqa: S104 - where it listens is not where it is
+    url, named = _parsed(variable, text)
+    if url.host in ("", EVERY_ADDRESS, "::"):
+        # Where it listens is not where it is.
         url = url.copy_with(host="127.0.0.1")
-    if url.port is None and url.scheme == "http":
+    if named is None and url.scheme == "http":
         url = url.copy_with(port=http_port if "://" in text else port)
     return str(url).rstrip("/")
 
@@ -77,7 +83,8 @@ def _ollama_host(environ: Mapping[str, str]) -> str:
     return environ.get("OLLAMA_HOST", "").strip().strip("\"'")
 
 
-def _parsed(variable: str, text: str) -> httpx2.URL:
+def _parsed(variable: str, text: str) -> tuple[httpx2.URL, int | None]:
+    """`text` as a URL, and the port that it names, also where that is the usual one of its scheme."""
     full = text if "://" in text else f"http://{_bracketed(text)}"
     try:
         url = httpx2.URL(full)
@@ -87,7 +94,15 @@ def _parsed(variable: str, text: str) -> httpx2.URL:
         raise SetupError(f"{variable} is {text!r}; a server's address begins with http or https")
     if "%" in url.host:
         raise SetupError(f"{variable} is {text!r}, which is no address of a server")
-    return url
+    written = _PORT.search(urlsplit(full).netloc)
+    port = int(written[1]) if written else None
+    if port is not None and port > LARGEST_PORT:
+        if variable != "OLLAMA_HOST":
+            raise SetupError(f"{variable} is {text!r}; a port is {LARGEST_PORT} at most")
+        # As Ollama takes it (contract 5).
+        port = OLLAMA_PORT
+        url = url.copy_with(port=port)
+    return url, port
 
 
 def _bracketed(text: str) -> str:

@@ -130,7 +130,9 @@ def children(plan: Plan, port: int, *, soc: Soc | None = None) -> list[Child]:
     found.append(Child(name="model-store", argv=_module("rkllama_store"), env=store, stop_s=2.0))
     gateway = {
         "RKLLAMA_GATEWAY_PORT": str(port),
-        "RKLLAMA_GATEWAY_OLLAMA_PORT": str(OLLAMA_PORT if plan.port is None else 0),
+        "RKLLAMA_GATEWAY_OLLAMA_PORT": base.get(
+            "RKLLAMA_GATEWAY_OLLAMA_PORT", str(OLLAMA_PORT if plan.port is None else 0)
+        ),
         "RKLLAMA_GATEWAY_EXPECTED_WORKERS": str(plan.workers),
         "RKLLAMA_GATEWAY_DRAIN_TIMEOUT_S": str(DRAIN_S),
         **_user(plan, GATEWAY),

@@ -25,6 +25,12 @@ from rkllama_service.settings import Shared
         (None, "http://board/", "http://board"),
         (None, "https://board/path/", "https://board/path"),
         (None, "  ", "http://127.0.0.1:8080"),
+        # A port that is named is meant, also the scheme's own.
+        ("board:80", None, "http://board"),
+        ("http://board:80", None, "http://board"),
+        (None, "board:80", "http://board"),
+        (None, "https://board:443", "https://board"),
+        (None, "board:99999", "http://board:11434"),
     ],
 )
 def test_the_address(ours: str | None, ollamas: str | None, url: str) -> None:
@@ -34,7 +40,7 @@ def test_the_address(ours: str | None, ollamas: str | None, url: str) -> None:
     assert server_url(shared, environ) == url
 
 
-@pytest.mark.parametrize("text", ["http://[", "ftp://board", "board:port"])
+@pytest.mark.parametrize("text", ["http://[", "ftp://board", "board:port", "board:99999"])
 def test_what_is_no_address_is_said_with_its_variable(text: str) -> None:
     with pytest.raises(SetupError, match="RKLLAMA_HOST"):
         server_url(Shared(host=text), {})
@@ -71,6 +77,9 @@ def test_blanks_around_a_key_are_no_part_of_it() -> None:
         ("http://h", ("h", 80)),
         ("https://h/path", ("h", 443)),
         (" 'h' ", ("h", 11434)),
+        ("h:80", ("h", 80)),
+        ("h:0", ("h", 0)),
+        ("h:99999", ("h", 11434)),
     ],
 )
 def test_ollamas_host_is_what_a_server_listens_on(
@@ -81,3 +90,18 @@ def test_ollamas_host_is_what_a_server_listens_on(
 
     assert listen_address(Shared(), environ) == address
     assert listen_address(Shared(host="::"), environ) == ("::", None)
+
+
+@pytest.mark.parametrize(
+    ("ours", "address"),
+    [
+        ("::1", ("::1", None)),
+        ("board", ("board", None)),
+        ("0.0.0.0:80", ("0.0.0.0", 80)),  # noqa: S104
+        ("http://127.0.0.1:18080", ("127.0.0.1", 18080)),
+    ],
+)
+def test_what_commands_talk_to_a_server_can_listen_on(
+    ours: str, address: tuple[str, int | None]
+) -> None:
+    assert listen_address(Shared(host=ours), {}) == address

@@ -146,6 +146,11 @@ def test_a_port_in_use_is_one_sentence_and_code_2(bundled_data: Path) -> None:
         ([], {"RKLLAMA_DATTA": "x"}, "unknown variable RKLLAMA_DATTA"),
         ([], {"RKLLAMA_GATEWAY_MAX_WAITING": "0"}, "RKLLAMA_GATEWAY_MAX_WAITING"),
         (["--runtime", "gpu"], {}, "RKLLAMA_WORKER_RUNTIME"),
+        ([], {"RKLLAMA_WORKER_RUNTIME": "gpu"}, "RKLLAMA_WORKER_RUNTIME"),
+        (["--nats", "foo://x"], {}, "'foo://x' is no URL of a broker"),
+        ([], {"RKLLAMA_NATS_URL": "nats://x:99999"}, "RKLLAMA_NATS_URL"),
+        (["--port", "70000"], {}, "--port"),
+        ([], {"RKLLAMA_HOST": "board:70000"}, "a port is 65535 at most"),
     ],
 )
 def test_what_a_person_has_to_mend_is_a_sentence_and_code_2(

@@ -36,6 +36,7 @@ from rkllama_protocol.errors import BY_CODE, RkllamaError, UnreachableError, fro
 from rkllama_protocol.liveness import Liveness
 from rkllama_protocol.messages import Message
 from rkllama_protocol.permissions import inbox_prefix
+from rkllama_protocol.repeating import Repeating
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,10 @@ ERROR_CODE = "Nats-Service-Error-Code"
 
 RECONNECT_WAIT_S = 0.2
 """Between attempts; nats-py declares whole seconds, and only ever sleeps it."""
+UNREACHED_S = 5.0
+"""Between words on a broker that was never there; the first after as long, for it may start with this process."""
 CANCEL_AGAIN_S = 0.02
 FLUSH_S = 2.0
-REJOIN_S = 3.0
-"""After the broker was lost or found, how long it and those who answer may take to be there again."""
-REPEAT_S = 0.1
 PING_S = 60
 """Longer than a connection lives whose broker says nothing: nats-py replaces it after two pings, 15 s."""
 PENDING_BYTES = 32 * 2**20
@@ -72,11 +72,11 @@ class Bus:
         self._is_up = False
         self._liveness = Liveness(self._ping, connected=self._is_connected, back=self._back)
         self._watching: asyncio.Task[None] | None = None
-        self._lost = asyncio.Event()
-        """The present connection is."""
-        self._turned_at = monotonic()
-        """When the broker was last lost or found."""
+        self._repeating = Repeating()
         self._refused = asyncio.Event()
+        self._address = ""
+        self._told_at = monotonic()
+        """When it was last said that the broker is not there."""
         self._forbidden: set[str] = set()
         """Subjects that the broker did not let this process use, in lower case as nats-py has them."""
         self.trouble = ""
@@ -114,6 +114,8 @@ class Bus:
 
     async def _connect(self, url: str, name: str, access: Access) -> None:
         known = access.credentials
+        # Without a password that may stand in it.
+        self._address = url.rpartition("@")[2]
         await self._client.connect(
             url,
             name=name,
@@ -198,8 +200,10 @@ class Bus:
             return False
         return True
 
-    async def request(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
-        """Ask, and return the answer's bytes.
+    async def request(
+        self, subject: str, data: bytes, *, timeout_s: float, whom: str = ""
+    ) -> bytes:
+        """Ask, and return the answer's bytes; people are told of `whom` where nothing answers.
 
         Raises:
             UnreachableError: Nobody listens, or nobody answered in `timeout_s` seconds.
@@ -208,11 +212,13 @@ class Bus:
         try:
             msg = await self._request(subject, data, timeout_s)
         except NoRespondersError as error:
-            raise UnreachableError(f"nobody answers on {subject}") from error
+            gone = f"{whom} is not there" if whom else f"nobody answers on {subject}"
+            raise UnreachableError(gone) from error
         except (NatsTimeoutError, TimeoutError) as error:
             if subject.lower() in self._forbidden:
                 raise UnreachableError(f"the broker forbids this process {subject}") from error
-            raise UnreachableError(f"no answer on {subject} in {timeout_s:g} s") from error
+            silent = f"{whom} did not answer" if whom else f"no answer on {subject}"
+            raise UnreachableError(f"{silent} in {timeout_s:g} s") from error
         except OutboundBufferLimitError as error:
             raise UnreachableError("the broker is unreachable") from error
         except NatsError as error:
@@ -239,38 +245,19 @@ class Bus:
         *,
         timeout_s: float,
         repeat: bool = False,
+        whom: str = "",
     ) -> M:
         """Ask with a message, and decode the answer; errors as `request`.
 
         What changes nothing may be asked again (`repeat`) where a broker that restarts lost it.
         """
-        request = self._repeated if repeat else self.request
-        return codec.decode(
-            reply, await request(subject, codec.encode(message), timeout_s=timeout_s)
-        )
+        data = codec.encode(message)
 
-    async def _repeated(self, subject: str, data: bytes, *, timeout_s: float) -> bytes:
-        until = monotonic() + timeout_s
-        while True:
-            asking = asyncio.ensure_future(
-                self.request(subject, data, timeout_s=until - monotonic())
-            )
-            losing = asyncio.ensure_future(self._lost.wait())
-            try:
-                await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
-                if asking.done():
-                    return asking.result()
-                failure = UnreachableError("the broker is unreachable")
-            except UnreachableError as error:
-                failure = error
-            finally:
-                asking.cancel()
-                losing.cancel()
-                await asyncio.gather(asking, losing, return_exceptions=True)
-            now = monotonic()
-            if now - self._turned_at > REJOIN_S or now + REPEAT_S > until:
-                raise failure
-            await asyncio.sleep(REPEAT_S)
+        async def request(within_s: float) -> bytes:
+            return await self.request(subject, data, timeout_s=within_s, whom=whom)
+
+        answer = self._repeating.ask(request, timeout_s) if repeat else request(timeout_s)
+        return codec.decode(reply, await answer)
 
     async def subscribe(self, subject: str, callback: Callable[[str, bytes], None]) -> None:
         """Call `callback(subject, data)` for every message; it must not block, and only takes note."""
@@ -355,7 +342,11 @@ class Bus:
             log.error("broker forbids", extra={"reason": str(error)})
             self._forbidden.update(_QUOTED.findall(text))
         elif isinstance(error, NatsError | OSError | TimeoutError):
-            log.debug("broker error", extra={"reason": f"{type(error).__name__}: {error}"})
+            reason = f"{type(error).__name__}: {error}"
+            log.debug("broker error", extra={"reason": reason})
+            if not self._is_up and monotonic() - self._told_at >= UNREACHED_S:
+                self._told_at = monotonic()
+                log.warning("broker not reached", extra={"url": self._address, "reason": reason})
         else:
             log.error("callback failed", exc_info=error)
 
@@ -374,20 +365,18 @@ class Bus:
             self._tasks.create_task(_fail(BrokerRefusedError(f"{_REFUSED}: {reason}")))
 
     async def _note_disconnect(self) -> None:
-        self._turned_at = monotonic()
         self._liveness.lost()
-        self._lost.set()
+        self._repeating.lost()
         if not self._closing:
             log.warning("broker lost")
 
     async def _note_reconnect(self) -> None:
         log.info("broker found again")
         self._liveness.found()
-        self._lost.clear()
         self._back()
 
     def _back(self) -> None:
-        self._turned_at = monotonic()
+        self._repeating.back()
         for callback in self._on_reconnect:
             callback()
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 from rkllama_protocol.beats import BEAT_LOST_S, Observer
-from rkllama_protocol.bus import Bus
+from rkllama_protocol.bus import Bus, log
 from rkllama_protocol.errors import ModelNotFoundError, RkllamaError, UnreachableError
 from rkllama_protocol.messages import WorkerBeat
 
 from tests.broker import Broker
+from tests.noticed import noticed
 
 
 @pytest.fixture
@@ -206,3 +208,16 @@ def test_silence_makes_a_process_lost_but_not_our_own_deafness() -> None:
     now += 0.2
 
     assert observer.living() == []
+
+
+async def test_a_broker_that_is_not_there_is_named_in_the_log() -> None:
+    """Who started this process with a wrong address sees why nothing happens, and no password."""
+    with socket.socket() as nobody, noticed(log, "broker not reached") as said:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"nats://user:secret@127.0.0.1:{nobody.getsockname()[1]}"
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            connecting = tasks.create_task(Bus.connect(url, name="test", tasks=tasks))
+            await said.wait()
+            connecting.cancel()
+
+    assert not connecting.done() or connecting.cancelled()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from rkllama_protocol.liveness import Liveness, log
+
+from tests.noticed import noticed
 
 HANG_S = 30.0
 
@@ -44,24 +45,19 @@ async def test_only_an_answer_brings_a_silent_broker_back() -> None:
         asked.put_nowait(answer)
         return await answer
 
-    class Noticed(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            silence.set()
-
-    silence, back = asyncio.Event(), asyncio.Event()
-    log.addHandler(noticed := Noticed(logging.WARNING))
-    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as tasks:
-        liveness = Liveness(ping, connected=lambda: True, back=back.set)
-        watching = tasks.create_task(liveness.watch())
-        silent = await asked.get()
-        await silence.wait()
-        silent.set_result(False)
-        again = await asked.get()
-        failed = liveness.answers or back.is_set()
-        again.set_result(True)
-        await back.wait()
-        watching.cancel()
-    log.removeHandler(noticed)
+    back = asyncio.Event()
+    with noticed(log, "broker does not answer") as silence:
+        async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as tasks:
+            liveness = Liveness(ping, connected=lambda: True, back=back.set)
+            watching = tasks.create_task(liveness.watch())
+            silent = await asked.get()
+            await silence.wait()
+            silent.set_result(False)
+            again = await asked.get()
+            failed = liveness.answers or back.is_set()
+            again.set_result(True)
+            await back.wait()
+            watching.cancel()
 
     assert not failed
     assert liveness.answers

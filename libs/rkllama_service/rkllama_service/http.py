@@ -65,9 +65,11 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         sock.bind((host, port))
         sock.listen(2048)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         sock.close()
-        raise SetupError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        # A port out of range is no error of the system's.
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SetupError(f"cannot listen on {host} port {port}: {reason}") from error
     sock.setblocking(False)  # noqa: FBT003 - positional only
     return sock
 

@@ -11,8 +11,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rkllama_service.keys import Auth
@@ -21,6 +22,7 @@ from rkllama_service.process import SetupError
 
 PREFIX = "RKLLAMA_"
 KEYS = "keys.json"
+BROKER_SCHEMES = ("nats", "tls")
 SERVICE_PREFIXES = ("RKLLAMA_GATEWAY_", "RKLLAMA_WORKER_", "RKLLAMA_STORE_")
 
 S = TypeVar("S", bound=BaseSettings)
@@ -32,7 +34,7 @@ class Shared(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     host: str = "127.0.0.1"
-    """Address that is listened on; for the command line, the server it talks to."""
+    """Address that is listened on; for the command line, the server it talks to, also as a URL or with a port."""
     data: Path = Path("~/RKLLAMA")
     """Folder of models, logs and keys."""
     nats_url: str = "nats://127.0.0.1:4222"
@@ -59,6 +61,16 @@ class Shared(BaseSettings):
     """What takes a key: nothing (`off`), changing models (`admin`), or every request (`all`)."""
     keys_file: Path | None = None
     """The file that the keys' hashes are in; `keys.json` in the data folder if none is given."""
+
+    @field_validator("nats_url")
+    @classmethod
+    def _is_of_a_broker(cls, text: str) -> str:
+        url = urlsplit(text if "://" in text else f"nats://{text}")
+        if url.scheme not in BROKER_SCHEMES or not url.hostname:
+            raise ValueError(f"{text!r} is no URL of a broker, such as nats://127.0.0.1:4222")
+        # Reading it checks it.
+        _ = url.port
+        return text
 
     @property
     def data_dir(self) -> Path:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import httpx2
 from fastapi import APIRouter
-from rkllama_protocol.errors import RkllamaError, UnreachableError
+from rkllama_protocol.errors import RkllamaError
 from rkllama_protocol.names import Digest, InvalidNameError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rkllama_gateway.catalog import Catalog
+from rkllama_gateway.catalog import Catalog, broken_off
 from rkllama_gateway.connection import JSON
 from rkllama_gateway.dialects.errors import DialectError
 from rkllama_gateway.dialects.ollama.failures import Endpoint, failure
@@ -52,8 +52,7 @@ class BlobRoutes:
                 content=None if request is None else request.stream(),
             )
         except httpx2.TransportError as error:
-            gone = UnreachableError(f"the model store is unreachable: {error}")
-            return refuse(failure(gone, Endpoint.CREATE))
+            return refuse(failure(broken_off(error), Endpoint.CREATE))
         except RkllamaError as error:
             return refuse(failure(error, Endpoint.CREATE))
         if method == "HEAD" and answer.status_code == httpx2.codes.NOT_FOUND:

@@ -121,6 +121,7 @@ class Boards:
             DrainRequest(),
             Accepted,
             timeout_s=STATUS_TIMEOUT_S,
+            whom=f"worker '{worker_id}'",
         )
 
     def resident(self) -> frozenset[str]:

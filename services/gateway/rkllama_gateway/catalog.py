@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
 
+import httpx2
 from rkllama_protocol import codec
 from rkllama_protocol.beats import Observer, hear
 from rkllama_protocol.bus import Bus
@@ -15,6 +17,7 @@ from rkllama_protocol.messages import (
     CopyRequest,
     CreateRequest,
     DeleteRequest,
+    Message,
     ModelChanged,
     Progress,
     PullRequest,
@@ -34,6 +37,16 @@ from rkllama_protocol.subjects import StoreVerb, Subjects
 TIMEOUT_S = 10.0
 SILENCE_S = 10.0
 """The store sends a record every second; one that is silent for so long has died."""
+STORE = "the model store"
+"""As people are told of it."""
+
+M = TypeVar("M", bound=Message)
+
+
+def broken_off(error: httpx2.TransportError) -> UnreachableError:
+    """What people are told of a transfer from or to the store that failed with `error`."""
+    # Some of them have no words.
+    return UnreachableError(f"{STORE} is unreachable: {str(error) or type(error).__name__}")
 
 
 class Catalog:
@@ -89,7 +102,7 @@ class Catalog:
         """
         for beat in self._stores.living():
             return beat.http_url
-        raise UnreachableError("the model store is not there")
+        raise UnreachableError(f"{STORE} is not there")
 
     def forget(self) -> None:
         """Ask anew from now on."""
@@ -117,11 +130,10 @@ class Catalog:
             return known
         changes = self._changes
         try:
-            model = await self._bus.ask(
-                self._subjects.store(StoreVerb.RESOLVE),
+            model = await self._ask(
+                StoreVerb.RESOLVE,
                 ResolveRequest(model=name.full),
                 ResolvedModel,
-                timeout_s=TIMEOUT_S,
                 repeat=self._last(name) is None,
             )
         except ModelNotFoundError:
@@ -144,19 +156,24 @@ class Catalog:
         """What `name` meant when the store was asked last, unless that is known to have changed."""
         return self._known.get(name.key) or self._before.get(name.key)
 
+    async def _ask(
+        self, verb: StoreVerb, request: Message, reply: type[M], *, repeat: bool = False
+    ) -> M:
+        """Errors as `Bus.ask`, in words for who knows no subjects."""
+        subject = self._subjects.store(verb)
+        return await self._bus.ask(
+            subject, request, reply, timeout_s=TIMEOUT_S, repeat=repeat, whom=STORE
+        )
+
     async def tags(self) -> tuple[ResolvedModel, ...]:
         """Every model."""
-        subject = self._subjects.store(StoreVerb.TAGS)
-        reply = await self._bus.ask(
-            subject, TagsRequest(), TagsReply, timeout_s=TIMEOUT_S, repeat=True
-        )
+        reply = await self._ask(StoreVerb.TAGS, TagsRequest(), TagsReply, repeat=True)
         return reply.models
 
     async def show(self, name: ModelName, *, verbose: bool) -> ShowReply:
         """Everything about one model; errors as `resolve`."""
         request = ShowRequest(model=name.full, verbose=verbose)
-        subject = self._subjects.store(StoreVerb.SHOW)
-        return await self._bus.ask(subject, request, ShowReply, timeout_s=TIMEOUT_S, repeat=True)
+        return await self._ask(StoreVerb.SHOW, request, ShowReply, repeat=True)
 
     async def copy(self, request: CopyRequest) -> None:
         """Give a model a second name; errors as `resolve`."""
@@ -167,7 +184,7 @@ class Catalog:
         await self._change(StoreVerb.DELETE, request)
 
     async def _change(self, verb: StoreVerb, request: CopyRequest | DeleteRequest) -> None:
-        await self._bus.ask(self._subjects.store(verb), request, Accepted, timeout_s=TIMEOUT_S)
+        await self._ask(verb, request, Accepted)
         # The event says so too, a moment later: a client reads its own writes.
         self.forget()
 
@@ -200,9 +217,7 @@ class Catalog:
             ended = False
             try:
                 # A client that leaves before the answer leaves a stream that has begun.
-                await self._bus.ask(
-                    self._subjects.store(verb), request, Accepted, timeout_s=TIMEOUT_S
-                )
+                await self._ask(verb, request, Accepted)
                 while not ended:
                     record = await self._next(queue)
                     ended = record.done
@@ -222,7 +237,7 @@ class Catalog:
             async with asyncio.timeout(SILENCE_S):
                 return await queue.get()
         except TimeoutError as error:
-            raise UnreachableError("the model store stopped answering") from error
+            raise UnreachableError(f"{STORE} stopped answering") from error
 
     def _on_event(self, _: str, data: bytes) -> None:
         codec.decode(ModelChanged, data)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import httpx2
-from rkllama_protocol.errors import InvalidModelError, UnreachableError
+from rkllama_protocol.errors import InvalidModelError
 from rkllama_protocol.messages import WEIGHTS_TYPE, ResolvedModel
 
-from rkllama_gateway.catalog import Catalog
+from rkllama_gateway.catalog import Catalog, broken_off
 
 
 async def whole_metadata(
@@ -24,7 +24,7 @@ async def whole_metadata(
     try:
         answer = await client.get(f"{catalog.http_url}/metadata/{weights[0]}")
     except httpx2.TransportError as error:
-        raise UnreachableError(f"the model store is unreachable: {error}") from error
+        raise broken_off(error) from error
     if answer.status_code != httpx2.codes.OK:
         raise InvalidModelError(f"the metadata of {model.name} cannot be read: {answer.text}")
     return answer.content

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rkllama_policy.rate import Pace, retry_after_s
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -101,6 +101,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = _Unchunked(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -257,6 +259,34 @@ class GuardedProtocol(HttpToolsProtocol):
             )
             self.transport.write(STATUS_LINE[error.status] + head + body)
         self.transport.close()
+
+
+class _Unchunked:
+    """An application for HTTP/1.0, which knows no chunks: an answer of no told length ends with its connection.
+
+    RFC 9112, section 6.1; uvicorn chunks it.
+    """
+
+    def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
+        self._app = app
+        self._cycle = cycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As the application."""
+        cycle, has_length = self._cycle, False
+
+        async def plainly(message: Message) -> None:
+            nonlocal has_length
+            if message["type"] == "http.response.start":
+                names = {name.lower() for name, _ in message.get("headers", ())}
+                has_length = b"content-length" in names
+                if not has_length:
+                    cycle.chunked_encoding = False
+            elif not has_length:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await self._app(scope, receive, plainly)
 
 
 class _Refusing:

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import orjson
 import pytest
 
 from services.gateway.tests.conftest import Staged
@@ -110,6 +111,22 @@ async def test_a_client_that_asks_ahead_without_end_is_cut_off(stage: Staged) ->
         await attempt.unwanted.wait()
 
     assert said == b""
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_older_http_gets_no_chunks(stage: Staged, stream: bool) -> None:
+    """It would take their sizes for a part of the answer (RFC 9112, section 6.1)."""
+    ask = orjson.dumps({"model": "m", "prompt": "x", "stream": stream})
+    head = b"POST /api/generate HTTP/1.0\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(ask)
+    async with stage() as on, raw(on) as client:
+        client.writer.write(head + ask)
+        await (await on.worker.take()).say("One ", "two.")
+        head, _, said = (await client.rest()).partition(b"\r\n\r\n")
+
+    records = [orjson.loads(line) for line in said.splitlines()]
+    assert b"chunked" not in head
+    assert (b"content-length" in head) != stream
+    assert "".join(record["response"] for record in records) == "One two."
 
 
 UPGRADES = {
