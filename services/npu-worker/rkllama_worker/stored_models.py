@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 from rkllama_protocol.messages import TEMPLATE_TYPE, WEIGHTS_TYPE
-from rkllama_protocol.names import Digest, InvalidNameError
+from rkllama_protocol.names import Digest, InvalidNameError, ModelName
 
 TITLE = "org.opencontainers.image.title"
 """Annotation with a layer's file name (OCI image-spec, annotations.md)."""
@@ -19,7 +19,7 @@ class StoredModel:
     """One model of the store."""
 
     name: str
-    """Host, namespace, model and tag, as the folders spell them."""
+    """The shortest form, with its tag."""
     model_format: str
     weights_name: str
     weights: Path
@@ -35,7 +35,9 @@ def stored_models(models: Path) -> Iterator[StoredModel]:
     for path in sorted(manifests.glob("*/*/*/*")):
         try:
             layers = orjson.loads(path.read_bytes())["layers"]
-            model = _model(str(path.relative_to(manifests)), layers, models / "blobs")
+            host, namespace, name, tag = path.relative_to(manifests).parts
+            shown = ModelName(host=host, namespace=namespace, model=name, tag=tag).display
+            model = _model(shown, layers, models / "blobs")
         except (OSError, ValueError, KeyError, TypeError, InvalidNameError):
             continue
         if model is not None:
