@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import trustme
+from rkllama_cli.serve import Plan, children
 
 from tests.stack import alive, children_of, wait_until
 
@@ -162,6 +163,37 @@ def test_what_a_person_has_to_mend_is_a_sentence_and_code_2(
     assert process.returncode == 2
     assert sentence in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("set_to", "port", "second"),
+    [(None, None, "11434"), (None, 8080, "0"), ("0", None, "0"), ("9", None, "9"), ("9", 1, "9")],
+)
+def test_the_second_port_is_ollamas_unless_somebody_says_otherwise(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    set_to: str | None,
+    port: int | None,
+    second: str,
+) -> None:
+    if set_to is not None:
+        monkeypatch.setenv("RKLLAMA_GATEWAY_OLLAMA_PORT", set_to)
+    plan = Plan(
+        host="127.0.0.1",
+        port=port,
+        data=tmp_path,
+        auth=None,
+        keys=tmp_path / "keys.json",
+        workers=1,
+        runtime="cpu",
+        rkllm_library=None,
+        nats_url="nats://127.0.0.1:1",
+        debug=False,
+    )
+
+    (gateway,) = (child for child in children(plan, 8080) if child.name == "gateway")
+
+    assert gateway.env["RKLLAMA_GATEWAY_OLLAMA_PORT"] == second
 
 
 def test_each_process_has_a_user_of_the_broker_and_nobody_else_gets_in(

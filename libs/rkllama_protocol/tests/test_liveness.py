@@ -51,7 +51,7 @@ async def test_only_an_answer_brings_a_silent_broker_back() -> None:
             liveness = Liveness(ping, connected=lambda: True, back=back.set)
             watching = tasks.create_task(liveness.watch())
             silent = await asked.get()
-            await silence.wait()
+            await silence
             silent.set_result(False)
             again = await asked.get()
             failed = liveness.answers or back.is_set()
